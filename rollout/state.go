@@ -1,0 +1,177 @@
+package rollout
+
+import (
+	"time"
+
+	"github.com/bellwether-opamp/bellwether/internal/fleet"
+)
+
+// Phase is where a rollout stands.
+type Phase uint8
+
+// The phases.
+const (
+	Completed   Phase = iota // stable is what everybody should run; steady state
+	Progressing              // waves are worked; a [Hold] says why nothing moves
+	Paused                   // a failure or a person stopped it: everybody keeps what they have
+	RollingBack              // touched agents go to stable, within the budget
+	RolledBack               // stable everywhere reachable; the target is blocked
+	Superseded               // in history only
+)
+
+// Hold says why nothing moves while a rollout is Progressing.
+type Hold uint8
+
+// The holds. Each but NoEvidence freezes the progress deadline.
+const (
+	NoHold Hold = iota
+	UserPaused
+	WindowClosed
+	FleetUnstable
+	ControllerRestart
+	Baking
+	AwaitingApproval
+	NoReachableAgents
+	BudgetExhausted
+	DependencyNotReady
+	AnalysisNoData
+	NoEvidence
+)
+
+// Result is what became of one agent in this attempt.
+type Result uint8
+
+// The results.
+const (
+	Untouched    Result = iota
+	Deferred            // was offline when its turn came; not waited for
+	InFlight            // offered, not judged yet
+	OK                  // good for minHealthyTime on this very delivery
+	Failed              // see [Failure]
+	Inconclusive        // was unhealthy before we touched it: settled, neither evidence nor failure
+)
+
+// Failure is why an agent's result is Failed.
+type Failure uint8
+
+// The failures.
+const (
+	NoFailure    Failure = iota
+	Rejected             // the agent reported FAILED
+	Timeout              // not good within healthyDeadline
+	Lost                 // offline at healthyDeadline
+	Regressed            // was OK, then bad for healthyDeadline
+	SelfReverted         // went back to something else by itself
+)
+
+// State is all that is durable about one rollout. It is a value: Step returns a
+// new one and shares what did not change. Times are UTC, whole milliseconds,
+// without a monotonic reading, so that values compare with == after decoding.
+type State struct {
+	Name string `json:"name"`
+
+	Target         fleet.Hash     `json:"target"`            // content being rolled out, or in force
+	TargetRevision fleet.Revision `json:"target_revision"`   // the first commit that had it
+	Attempt        uint32         `json:"attempt,omitempty"` // of Target: grows with each retry
+	Stable         fleet.Hash     `json:"stable,omitzero"`   // last completed content; zero: none yet
+	StableRevision fleet.Revision `json:"stable_revision"`
+	StableAttempt  uint32         `json:"stable_attempt,omitempty"` // attempt under which Stable is delivered
+	Blocked        fleet.Hash     `json:"blocked,omitzero"`         // content that failed: not offered again by itself
+	RetryToken     string         `json:"retry_token,omitempty"`
+
+	Phase  Phase  `json:"phase"`
+	Hold   Hold   `json:"hold,omitempty"`
+	Reason string `json:"reason,omitempty"` // one sentence, for people; decisions never read it
+
+	UserPaused bool `json:"user_paused,omitempty"` // by an intent; spec.paused is in git
+	SkipBake   bool `json:"skip_bake,omitempty"`   // by promote: the current wave's bake is over
+
+	Waves  []Frozen `json:"waves,omitempty"`  // of this attempt, "rest" last
+	Wave   int      `json:"wave"`             // index of the current one
+	Budget int      `json:"budget,omitempty"` // agents that may be disturbed at once
+	High   int      `json:"high,omitempty"`   // most agents ever settled in this attempt
+
+	StartedAt  time.Time `json:"started_at,omitzero"`  // of this attempt
+	PhaseAt    time.Time `json:"phase_at,omitzero"`    // when Phase last changed
+	ProgressAt time.Time `json:"progress_at,omitzero"` // when the progress deadline starts
+	BakeAt     time.Time `json:"bake_at,omitzero"`     // when the current wave's bake began
+	GraceUntil time.Time `json:"grace_until,omitzero"` // we were away: judge and offer nobody before
+
+	Ledger Ledger `json:"-"` // what each agent was given and what became of it; stored apart
+}
+
+// Frozen is a wave of a started attempt.
+type Frozen struct {
+	Name        string        `json:"name"`
+	Members     int           `json:"members"`
+	Bake        time.Duration `json:"bake,omitempty"`
+	MaxFailures int           `json:"max_failures,omitempty"`
+	OnFailure   OnFailure     `json:"on_failure"`
+}
+
+// Entry is one agent's line in the [Ledger].
+type Entry struct {
+	Agent    fleet.AgentID
+	Assigned fleet.Delivery // what it should run; zero: what it has
+	Refused  fleet.Delivery // last delivery it reported FAILED or ran away from
+	Wave     int16          // index into State.Waves; -1: no member of this attempt
+	Result   Result
+	Failure  Failure
+	Dirty    bool // disturbed: counts against the budget until good again
+	Moved    bool // was given the target in this attempt
+
+	BaseGood      bool // was healthy when the attempt started
+	BaseConnected bool // was connected when the attempt started
+
+	OfferedAt time.Time // when Assigned was decided
+	GoodSince time.Time // good without a break since; zero: not good now
+	BadSince  time.Time // settled, and bad without a break since
+}
+
+// EventKind says what happened.
+type EventKind uint8
+
+// The kinds of [Event].
+const (
+	EventStarted       EventKind = iota // an attempt began
+	EventSuperseded                     // the target was replaced before it completed
+	EventWaveStarted                    // a wave is worked from here
+	EventWaveDone                       // all of its agents settled and the bake is over
+	EventOffered                        // Count agents were assigned something; Offer says why
+	EventAgentOK                        // an agent settled well; Took is the time since the offer
+	EventAgentFailed                    // Failure says how
+	EventAgentDeferred                  // it was offline when its turn came
+	EventPhase                          // the phase changed to Phase
+	EventHold                           // the hold changed to Hold
+	EventIntent                         // a person asked for something; Text says what and who
+	EventConflict                       // an agent is matched by two rollouts of one priority
+)
+
+// OfferKind says why an agent is given a config.
+type OfferKind uint8
+
+// The kinds of offers; the words of bellwether_offers_total.
+const (
+	OfferWave     OfferKind = iota // the target, in its wave
+	OfferSteady                    // stable, to joiners, returners and drift
+	OfferRollback                  // stable, going home
+)
+
+// Event is a fact: the core's only way to tell that something happened. The shell
+// logs, journals and counts it.
+type Event struct {
+	At      time.Time
+	Rollout string
+	Kind    EventKind
+	Phase   Phase
+	From    Phase // of EventPhase
+	Hold    Hold
+	Wave    string // name
+	Agent   fleet.AgentID
+	Failure Failure
+	Offer   OfferKind
+	Target  fleet.Delivery
+	Count   int
+	Took    time.Duration
+	Text    string // for people
+}
