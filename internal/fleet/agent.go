@@ -106,6 +106,17 @@ func (s ApplyStatus) String() string {
 // MarshalText implements [encoding.TextMarshaler] with [ApplyStatus.String].
 func (s ApplyStatus) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
+// UnmarshalText implements [encoding.TextUnmarshaler] for [ApplyStatus.String].
+func (s *ApplyStatus) UnmarshalText(text []byte) error {
+	for _, known := range []ApplyStatus{Unset, Applied, Applying, Failed} {
+		if known.String() == string(text) {
+			*s = known
+			return nil
+		}
+	}
+	return fmt.Errorf("unknown apply status %q", text)
+}
+
 // Agent is what we believe about one agent: its reports folded in order by
 // [Fold]. It lives in memory only, is rebuilt from the agent's own reports after
 // a restart, and is a value: a changed Agent is a new one.
