@@ -10,7 +10,14 @@ import (
 // tree of the tip.
 func TestHistories(t *testing.T) {
 	transports := map[string]func(t *testing.T, r *repo) Config{
-		"http":           func(t *testing.T, r *repo) Config { return Config{URL: serve(t, r).url(r)} },
+		"http": func(t *testing.T, r *repo) Config { return Config{URL: serve(t, r).url(r)} },
+		"ssh": func(t *testing.T, r *repo) Config {
+			s, key := serveSSH(t)
+			return Config{
+				URL:        "ssh://me@" + s.addr + r.dir,
+				SSHKeyFile: writeKey(t, key, ""), KnownHostsFile: s.knownHosts(t, s.host.PublicKey()),
+			}
+		},
 		"local worktree": func(_ *testing.T, r *repo) Config { return Config{URL: r.dir} },
 		"local file url": func(_ *testing.T, r *repo) Config { return Config{URL: "file://" + r.dir + "/.git"} },
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 
 	"github.com/go-git/go-git/v5/plumbing"
@@ -39,12 +40,12 @@ const packWords = "the answer before the pack"
 // readAdvertisement reads the list of references. It is nil without an error if
 // the server speaks version 2.
 func readAdvertisement(body io.Reader) (*packp.AdvRefs, error) {
-	r := bufio.NewReaderSize(body, 4096)
-	head, _ := r.Peek(2048) // capabilities are in the first lines
-	if bytes.Contains(head, []byte("object-format=sha256")) {
+	r := bufio.NewReaderSize(body, 64<<10)
+	first := peekLine(r)
+	if bytes.Contains(first, []byte("object-format=sha256")) {
 		return nil, errSHA256
 	}
-	if i := bytes.Index(head, []byte("version 2")); i >= 0 && i < 64 {
+	if bytes.HasPrefix(first, []byte("version 2")) {
 		return nil, nil
 	}
 	adv := packp.NewAdvRefs()
@@ -55,6 +56,30 @@ func readAdvertisement(body io.Reader) (*packp.AdvRefs, error) {
 		return nil, errNoCommits
 	}
 	return adv, nil
+}
+
+// peekLine returns the first line that holds capabilities, behind the header
+// that there is over http. It never waits for more than that line.
+func peekLine(r *bufio.Reader) []byte {
+	for at := 0; ; {
+		head, err := r.Peek(at + 4)
+		if err != nil {
+			return nil
+		}
+		size, err := strconv.ParseUint(string(head[at:]), 16, 16)
+		if err != nil || size > 0 && size < 4 {
+			return nil
+		}
+		line, err := r.Peek(at + max(4, int(size)))
+		if err != nil {
+			return nil
+		}
+		if size == 0 && at > 0 || size > 4 && line[at+4] == '#' {
+			at += max(4, int(size))
+			continue
+		}
+		return line[at+4:]
+	}
 }
 
 var (
