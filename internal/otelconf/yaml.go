@@ -122,10 +122,15 @@ func (r *reader) decode(body []byte) (docs []*yaml.Node) {
 		}
 		if err != nil {
 			message := err.Error()
-			at := &yaml.Node{Column: 1}
+			at := &yaml.Node{Line: 1, Column: 1} // the parser names no line when it is the first
 			if m := yamlLine.FindStringSubmatch(message); m != nil {
-				at.Line, _ = strconv.Atoi(m[1])
 				message = message[len(m[0]):]
+				if line, err := strconv.Atoi(m[1]); err == nil {
+					at.Line = line
+					if countsFromZero(message) {
+						at.Line++
+					}
+				}
 			}
 			if strings.Contains(message, "cannot start any token") && hasTabIndent(body) {
 				message += " (YAML does not allow tabs for indentation)"
@@ -140,6 +145,17 @@ func (r *reader) decode(body []byte) (docs []*yaml.Node) {
 			docs = append(docs, &doc)
 		}
 	}
+}
+
+// countsFromZero reports whether the message is one of those for which yaml.v3
+// counts lines from 0: the grammar's, where it counts from 1 for the scanner's.
+func countsFromZero(message string) bool {
+	for _, grammar := range []string{"<document start>", "node content", "'-' indicator", "expected key", "',' or ']'", "',' or '}'"} {
+		if strings.Contains(message, "did not find expected") && strings.Contains(message, grammar) {
+			return true
+		}
+	}
+	return false
 }
 
 func hasTabIndent(body []byte) bool {
