@@ -190,6 +190,7 @@ func (t *httpTransport) post(ctx context.Context, l login, base string, content 
 	}
 	req.Header.Set("Content-Type", requestType)
 	req.Header.Set("Accept", resultType)
+	req.Header["Idempotency-Key"] = nil // never sent: it lets net/http retry on a connection that was closed meanwhile
 	if version2 {
 		req.Header.Set("Git-Protocol", "version=2")
 	}

@@ -156,3 +156,7 @@ func (s *sshServer) knownHosts(t testing.TB, keys ...ssh.PublicKey) string {
 	}
 	return writeTemp(t, b.String())
 }
+
+func pemCertificate(raw []byte) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: raw})
+}
