@@ -16,6 +16,7 @@ var ErrEntry = errors.New("not a ledger entry")
 const (
 	hasAssigned = 1 << iota
 	hasRefused
+	hasShunned
 	hasOfferedAt
 	hasGoodSince
 	hasBadSince
@@ -40,6 +41,7 @@ func AppendEntry(b []byte, e Entry) []byte {
 	}
 	set(hasAssigned, e.Assigned != fleet.Delivery{})
 	set(hasRefused, e.Refused != fleet.Delivery{})
+	set(hasShunned, e.Shunned != fleet.Delivery{})
 	set(hasOfferedAt, !e.OfferedAt.IsZero())
 	set(hasGoodSince, !e.GoodSince.IsZero())
 	set(hasBadSince, !e.BadSince.IsZero())
@@ -57,6 +59,9 @@ func AppendEntry(b []byte, e Entry) []byte {
 	}
 	if parts&hasRefused != 0 {
 		b = appendDelivery(b, e.Refused)
+	}
+	if parts&hasShunned != 0 {
+		b = appendDelivery(b, e.Shunned)
 	}
 	if parts&hasOfferedAt != 0 {
 		b = binary.AppendVarint(b, e.OfferedAt.UnixMilli())
@@ -91,6 +96,9 @@ func DecodeEntry(b []byte) (e Entry, rest []byte, err error) {
 	}
 	if parts&hasRefused != 0 {
 		e.Refused = r.delivery()
+	}
+	if parts&hasShunned != 0 {
+		e.Shunned = r.delivery()
 	}
 	if parts&hasOfferedAt != 0 {
 		e.OfferedAt = r.time()

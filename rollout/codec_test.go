@@ -31,6 +31,7 @@ func anyEntry(t *rapid.T) (e Entry) {
 	copy(e.Agent[:], rapid.SliceOfN(rapid.Byte(), 16, 16).Draw(t, "agent"))
 	e.Assigned = anyDelivery(t, "assigned")
 	e.Refused = anyDelivery(t, "refused")
+	e.Shunned = anyDelivery(t, "shunned")
 	e.Wave = rapid.Int16Range(-1, 1<<15-1).Draw(t, "wave")
 	e.Result = rapid.SampledFrom(Results()).Draw(t, "result")
 	e.Failure = Failure(rapid.IntRange(0, len(failureNames)-1).Draw(t, "failure"))

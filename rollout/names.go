@@ -88,6 +88,22 @@ func OfferKinds() []OfferKind { return []OfferKind{OfferWave, OfferSteady, Offer
 // String returns the word used in bellwether_offers_total.
 func (k OfferKind) String() string { return name(offerNames[:], int(k)) }
 
+var verbNames = [...]string{"pause", "resume", "promote", "abort", "rollback", "retry"}
+
+// Verbs returns every verb, in order.
+func Verbs() []Verb {
+	return []Verb{VerbPause, VerbResume, VerbPromote, VerbAbort, VerbRollback, VerbRetry}
+}
+
+// String returns the word used in the API, the journal and the CLI.
+func (v Verb) String() string { return name(verbNames[:], int(v)) }
+
+// MarshalText implements [encoding.TextMarshaler].
+func (v Verb) MarshalText() ([]byte, error) { return []byte(v.String()), nil }
+
+// UnmarshalText implements [encoding.TextUnmarshaler].
+func (v *Verb) UnmarshalText(text []byte) error { return parse(verbNames[:], text, v) }
+
 // MarshalText implements [encoding.TextMarshaler].
 func (o OnFailure) MarshalText() ([]byte, error) { return []byte(o.String()), nil }
 

@@ -79,12 +79,20 @@ type State struct {
 	Blocked        fleet.Hash     `json:"blocked,omitzero"`         // content that failed: not offered again by itself
 	RetryToken     string         `json:"retry_token,omitempty"`
 
+	// Tried are contents that some agent refused or that failed here, each with the
+	// highest attempt used, newest last: when one comes back it is delivered under
+	// a new attempt, so that it is judged afresh and never sent twice under one name.
+	Tried []fleet.Delivery `json:"tried,omitempty"`
+
 	Phase  Phase  `json:"phase"`
 	Hold   Hold   `json:"hold,omitempty"`
 	Reason string `json:"reason,omitempty"` // one sentence, for people; decisions never read it
 
+	Failure string `json:"failure,omitempty"` // why the attempt failed, for people; "" if it did not
+
 	UserPaused bool `json:"user_paused,omitempty"` // by an intent; spec.paused is in git
 	SkipBake   bool `json:"skip_bake,omitempty"`   // by promote: the current wave's bake is over
+	Orphaned   bool `json:"orphaned,omitempty"`    // git no longer declares it: nothing is offered
 
 	Waves  []Frozen `json:"waves,omitempty"`  // of this attempt, "rest" last
 	Wave   int      `json:"wave"`             // index of the current one
@@ -95,9 +103,41 @@ type State struct {
 	PhaseAt    time.Time `json:"phase_at,omitzero"`    // when Phase last changed
 	ProgressAt time.Time `json:"progress_at,omitzero"` // when the progress deadline starts
 	BakeAt     time.Time `json:"bake_at,omitzero"`     // when the current wave's bake began
-	GraceUntil time.Time `json:"grace_until,omitzero"` // we were away: judge and offer nobody before
+	GraceUntil time.Time `json:"grace_until,omitzero"` // we were away: fail and offer nobody before
+	HeldAt     time.Time `json:"held_at,omitzero"`     // since when a hold stops the progress deadline
+	FrozenAt   time.Time `json:"frozen_at,omitzero"`   // since when nobody's deadline runs: grace, or mass loss
 
 	Ledger Ledger `json:"-"` // what each agent was given and what became of it; stored apart
+}
+
+// TargetDelivery is the name under which the target is offered in this attempt.
+func (s *State) TargetDelivery() fleet.Delivery {
+	return delivery(s.Target, s.Attempt)
+}
+
+// StableDelivery is the name under which the stable content is offered; zero when
+// there is none yet.
+func (s *State) StableDelivery() fleet.Delivery {
+	return delivery(s.Stable, s.StableAttempt)
+}
+
+func delivery(h fleet.Hash, attempt uint32) fleet.Delivery {
+	if h.IsZero() {
+		return fleet.Delivery{}
+	}
+	return fleet.Delivery{Config: h, Attempt: attempt}
+}
+
+// Assignment returns what the agent of the entry should run: the target or the
+// stable content, never anything else (promise I16), never what it refused
+// (I18), and nothing for a rollout that git no longer declares. False means that
+// the agent keeps what it has.
+func (s *State) Assignment(e *Entry) (fleet.Delivery, bool) {
+	d := e.Assigned
+	if s.Orphaned || d.IsZero() || d == e.Refused || d == e.Shunned {
+		return fleet.Delivery{}, false
+	}
+	return d, d == s.TargetDelivery() || d == s.StableDelivery()
 }
 
 // Frozen is a wave of a started attempt.
@@ -113,19 +153,20 @@ type Frozen struct {
 type Entry struct {
 	Agent    fleet.AgentID
 	Assigned fleet.Delivery // what it should run; zero: what it has
-	Refused  fleet.Delivery // last delivery it reported FAILED or ran away from
+	Refused  fleet.Delivery // last delivery it reported FAILED
+	Shunned  fleet.Delivery // an earlier one that is still the target or stable
 	Wave     int16          // index into State.Waves; -1: no member of this attempt
 	Result   Result
 	Failure  Failure
 	Dirty    bool // disturbed: counts against the budget until good again
 	Moved    bool // was given the target in this attempt
 
-	BaseGood      bool // was healthy when the attempt started
+	BaseGood      bool // was healthy before we touched it
 	BaseConnected bool // was connected when the attempt started
 
 	OfferedAt time.Time // when Assigned was decided
-	GoodSince time.Time // good without a break since; zero: not good now
-	BadSince  time.Time // settled, and bad without a break since
+	GoodSince time.Time // while InFlight or Dirty: good without a break since
+	BadSince  time.Time // while OK in this attempt: bad without a break since
 }
 
 // EventKind says what happened.

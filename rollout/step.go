@@ -50,3 +50,37 @@ type Output struct {
 	Answers []Answer  // one for each command
 	WakeAt  time.Time // when to step again even if nothing happens; zero: never
 }
+
+// Step decides what happens next. It is total, deterministic, and a fixed point:
+// stepping the result again at the same instant changes nothing. It keeps no
+// reference to in and changes neither argument.
+//
+// The order is: time, who is there, facts, target, commands, phase. Facts come
+// before anything that was asked for, so that evidence already in is never lost.
+func Step(prev State, in Input) Output {
+	t := newTick(prev, in)
+	t.passTime()
+	t.rollCall()
+	if in.Spec == nil || in.Target.IsZero() {
+		return t.orphan()
+	}
+	t.s.Orphaned = false
+	t.freeze()
+	t.judgeAll()
+	t.aim()
+	t.obey()
+	if t.s.Phase == Progressing {
+		t.progress()
+	}
+	if t.s.Phase == RollingBack {
+		t.goHome()
+	}
+	switch t.s.Phase {
+	case Completed, RolledBack:
+		t.steady()
+	case Paused:
+		t.welcome()
+		t.setHold(t.held)
+	}
+	return t.output()
+}
