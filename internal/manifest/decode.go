@@ -111,28 +111,7 @@ func list(n *yaml.Node) []*yaml.Node {
 	return items
 }
 
-// describe names what a value is; never what it says.
-func describe(n *yaml.Node) string {
-	switch n.Kind {
-	case yaml.MappingNode:
-		return "a map"
-	case yaml.SequenceNode:
-		return "a list"
-	}
-	switch n.Tag {
-	case "!!null":
-		return "null"
-	case "!!str":
-		return "text"
-	case "!!int":
-		return "a number"
-	case "!!float":
-		return "a fraction"
-	case "!!bool":
-		return "true or false"
-	}
-	return "a " + strings.TrimPrefix(n.Tag, "!!")
-}
+func describe(n *yaml.Node) string { return otelconf.Describe(n.Kind, n.Tag) }
 
 // text reads text. Numbers, dates and the like are not: as text they would be
 // written another way by the next tool.

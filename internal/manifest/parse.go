@@ -18,7 +18,23 @@ import (
 // of file and place. The Set is nil exactly when one of them is an error; warnings
 // alone reject nothing. Of very many problems the first are listed and the rest
 // counted.
+//
+// A fault of our own rejects the revision, too: the process goes on with the last
+// good one.
 func Parse(snap fleet.Snapshot, opts Options) (*Set, []Problem) {
+	return guard(func() (*Set, []Problem) { return parse(snap, opts) })
+}
+
+func guard(parse func() (*Set, []Problem)) (set *Set, problems []Problem) {
+	defer func() {
+		if fault := recover(); fault != nil {
+			set, problems = nil, []Problem{{Rule: "internal", Message: fmt.Sprintf("a fault in the parser, please report it: %v", fault)}}
+		}
+	}()
+	return parse()
+}
+
+func parse(snap fleet.Snapshot, opts Options) (*Set, []Problem) {
 	opts.Limits.setDefaults()
 	p := &parser{
 		opts:      opts,

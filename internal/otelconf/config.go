@@ -49,23 +49,8 @@ func Parse(file string, body []byte, limits Limits) (*Doc, []Problem) {
 	return d, problems
 }
 
-// describe names what a value is, for messages; never what it says, which may be
-// a secret.
-func (v *value) describe() string {
-	switch v.kind {
-	case yaml.MappingNode:
-		return "a map"
-	case yaml.SequenceNode:
-		return "a list"
-	}
-	switch v.tag {
-	case "!!null":
-		return "null"
-	case "!!str":
-		return "text"
-	}
-	return "a " + strings.TrimPrefix(v.tag, "!!")
-}
+// describe names what a value is, for messages.
+func (v *value) describe() string { return Describe(v.kind, v.tag) }
 
 // Merge lays the docs over each other from left to right as the Collector does
 // with several --config: maps merge key by key and deep; everything else, lists

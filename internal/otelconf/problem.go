@@ -84,7 +84,10 @@ func Failed(problems []Problem) bool {
 // DidYouMean returns ` (did you mean "x"?)` for the known word nearest to word, or
 // "" when none is near enough to be a slip of the finger.
 func DidYouMean(word string, known ...string) string {
-	best, distance := "", max(1, len(word)/3)+1
+	best, distance := "", 2
+	if len(word) > 3 {
+		distance = max(2, len(word)/3) + 1
+	}
 	for _, k := range known {
 		if d := editDistance(strings.ToLower(word), strings.ToLower(k)); d < distance {
 			best, distance = k, d

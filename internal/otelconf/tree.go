@@ -63,43 +63,75 @@ func expand(file string, n *yaml.Node) *value {
 // of its << maps: what is written wins over what is merged in, and an earlier map
 // of a list over a later one.
 func expandPairs(file string, n *yaml.Node) []pair {
-	var pairs []pair
-	var merged []*value
+	e := pairsOf{file: file, have: make(map[string]bool, len(n.Content)/2), text: textKeys(n)}
+	e.add(n)
+	return e.pairs
+}
+
+type pairsOf struct {
+	file  string
+	text  bool // the Collector reads all keys as text, merged ones included
+	have  map[string]bool
+	pairs []pair
+}
+
+func (e *pairsOf) add(n *yaml.Node) {
+	var merged []*yaml.Node
 	for i := 0; i+1 < len(n.Content); i += 2 {
-		key, val := n.Content[i], expand(file, n.Content[i+1])
-		if key.Kind != yaml.AliasNode && isMerge(key) {
-			if val.kind == yaml.SequenceNode {
-				merged = append(merged, val.items...)
-			} else {
-				merged = append(merged, val)
-			}
+		at, val := n.Content[i], n.Content[i+1]
+		key := at
+		if at.Kind == yaml.AliasNode {
+			key = at.Alias
+		} else if isMerge(at) {
+			merged = append(merged, mergeMaps(val)...)
 			continue
 		}
-		k := expand(file, key)
-		name := k.text
-		if key.Kind != yaml.AliasNode {
-			name = keyName(key)
-		} else {
-			name = keyName(key.Alias)
+		k := expand(e.file, at)
+		if e.text && k.tag != "!!str" {
+			k.tag, k.style = "!!str", yaml.DoubleQuotedStyle
+			key = &yaml.Node{Kind: yaml.ScalarNode, Tag: k.tag, Value: k.text}
 		}
-		pairs = append(pairs, pair{name: name, key: k, val: val})
-	}
-	if len(merged) == 0 {
-		return pairs
-	}
-	have := make(map[string]bool, len(pairs))
-	for _, p := range pairs {
-		have[p.name] = true
+		if name := keyName(key); !e.have[name] {
+			e.have[name] = true
+			e.pairs = append(e.pairs, pair{name: name, key: k, val: expand(e.file, val)})
+		}
 	}
 	for _, m := range merged {
-		for _, p := range m.pairs {
-			if !have[p.name] {
-				have[p.name] = true
-				pairs = append(pairs, p)
-			}
+		e.add(m)
+	}
+}
+
+// mergeMaps lists the maps that a << names.
+func mergeMaps(val *yaml.Node) []*yaml.Node {
+	if val.Kind == yaml.AliasNode {
+		val = val.Alias
+	}
+	if val.Kind == yaml.MappingNode {
+		return []*yaml.Node{val}
+	}
+	var maps []*yaml.Node
+	for _, item := range val.Content {
+		if item.Kind == yaml.AliasNode {
+			item = item.Alias
+		}
+		maps = append(maps, item)
+	}
+	return maps
+}
+
+// textKeys reports whether a map's own keys are all text. Only then does the
+// Collector's decoder take keys that are merged in as they are written.
+func textKeys(n *yaml.Node) bool {
+	for i := 0; i < len(n.Content); i += 2 {
+		key := n.Content[i]
+		if key.Kind == yaml.AliasNode {
+			key = key.Alias
+		}
+		if key.Tag != "!!str" && key.Tag != "!!merge" {
+			return false
 		}
 	}
-	return pairs
+	return true
 }
 
 // node turns a value into what the encoder takes: all in block style, without

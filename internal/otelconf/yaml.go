@@ -309,3 +309,27 @@ func ordinaryTag(n *yaml.Node) bool {
 	}
 	return false
 }
+
+// Describe names what a node is, for messages: "a map", "text", "a number". It
+// never says what is in it, which may be a secret.
+func Describe(kind yaml.Kind, tag string) string {
+	switch kind {
+	case yaml.MappingNode:
+		return "a map"
+	case yaml.SequenceNode:
+		return "a list"
+	}
+	switch tag {
+	case "!!null":
+		return "null"
+	case "!!str":
+		return "text"
+	case "!!int":
+		return "a number"
+	case "!!float":
+		return "a fraction"
+	case "!!bool":
+		return "true or false"
+	}
+	return "a " + strings.TrimPrefix(tag, "!!")
+}
