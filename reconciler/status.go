@@ -79,9 +79,11 @@ const (
 // AgentStates returns every state, in order.
 func AgentStates() []AgentState { return []AgentState{Healthy, Unhealthy, Offline, Unobservable} }
 
+var stateWords = [...]string{"healthy", "unhealthy", "offline", "unobservable"}
+
 // String returns the word used in the API and the metrics.
 func (s AgentState) String() string {
-	return [...]string{"healthy", "unhealthy", "offline", "unobservable"}[s&3]
+	return stateWords[s&3]
 }
 
 // SyncState is how what an agent runs relates to what it should run.
@@ -102,7 +104,9 @@ func SyncStates() []SyncState {
 	return []SyncState{InSync, Pending, ApplyingNow, FailedSync, Drifted, Unsupported}
 }
 
+var syncWords = [...]string{"in_sync", "pending", "applying", "failed", "drifted", "unsupported"}
+
 // String returns the word used in the API and the metrics.
 func (s SyncState) String() string {
-	return [...]string{"in_sync", "pending", "applying", "failed", "drifted", "unsupported"}[s%6]
+	return syncWords[s%6]
 }
