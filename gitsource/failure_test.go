@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -102,7 +103,9 @@ func TestFailureTLSNotTrusted(t *testing.T) {
 	r := newRepo(t)
 	good := r.commit("good", "a.yaml", "a: 1\n")
 	s := &server{}
-	tls := httptest.NewTLSServer(s.handler(t, r))
+	tls := httptest.NewUnstartedServer(s.handler(t, r))
+	tls.Config.ErrorLog = log.New(io.Discard, "", 0)
+	tls.StartTLS()
 	defer tls.Close()
 	url := tls.URL + "/" + r.dir[strings.LastIndex(r.dir, "/")+1:]
 	f := follow(t, Config{URL: url})

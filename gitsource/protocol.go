@@ -46,7 +46,7 @@ func readAdvertisement(body io.Reader) (*packp.AdvRefs, error) {
 		return nil, errSHA256
 	}
 	if bytes.HasPrefix(first, []byte("version 2")) {
-		return nil, nil
+		return nil, readCapabilities(r)
 	}
 	adv := packp.NewAdvRefs()
 	if err := adv.Decode(r); err != nil {
@@ -56,6 +56,25 @@ func readAdvertisement(body io.Reader) (*packp.AdvRefs, error) {
 		return nil, errNoCommits
 	}
 	return adv, nil
+}
+
+// readCapabilities goes through what a version 2 server says it can do.
+func readCapabilities(r io.Reader) error {
+	s := pktline.NewScanner(r)
+	for begun := false; s.Scan(); {
+		line := strings.TrimSpace(string(s.Bytes()))
+		if line == "object-format=sha256" {
+			return errSHA256
+		}
+		if line == "" && begun {
+			return nil
+		}
+		begun = begun || line == "version 2"
+	}
+	if err := s.Err(); err != nil {
+		return protocolError(err)
+	}
+	return fail(Unreachable, "the list of capabilities broke off")
 }
 
 // peekLine returns the first line that holds capabilities, behind the header

@@ -2,6 +2,7 @@ package gitsource
 
 import (
 	"context"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/cgi"
@@ -118,6 +119,7 @@ func (s *server) handler(t testing.TB, r *repo) http.Handler {
 			"GIT_CONFIG_KEY_0=safe.directory", "GIT_CONFIG_VALUE_0=*",
 		},
 		InheritEnv: []string{"PATH"},
+		Stderr:     io.Discard,
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		s.requests.Add(1)
