@@ -2,11 +2,9 @@ package manifest
 
 import (
 	"errors"
-	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/rogpeppe/go-internal/txtar"
 
 	"github.com/bellwether-opamp/bellwether/internal/fleet"
 )
@@ -15,21 +13,22 @@ import (
 // is always the same, and what is accepted is complete.
 func FuzzParse(f *testing.F) {
 	for _, archive := range archives(f) {
-		f.Add(string(txtar.Format(archive)))
-	}
-	f.Fuzz(func(t *testing.T, text string) {
-		snap := fleet.Snapshot{Root: "."}
-		for _, m := range txtar.Parse([]byte(text)).Files {
-			name, kind, _ := strings.Cut(m.Name, " ")
-			source := fleet.Source{Path: name, Body: m.Data}
-			switch kind {
-			case "symlink":
-				source.Kind = fleet.Symlink
-			case "submodule":
-				source.Kind = fleet.Submodule
-			}
-			snap.Files = append(snap.Files, source)
+		for _, m := range archive.Files {
+			f.Add(m.Data, []byte(plainConfig), "current/config.yaml", "../v2")
 		}
+	}
+	f.Add([]byte(rolloutManifest("a", "link")), []byte("exporters: {}"), "config.yaml", "config.yaml")
+	f.Fuzz(func(t *testing.T, manifest, config []byte, path, link string) {
+		snap := fleet.Snapshot{Root: ".", Files: []fleet.Source{
+			{Path: "base.yaml", Body: []byte(plainConfig)},
+			{Path: path, Body: config},
+			{Path: "config.yaml", Body: config},
+			{Path: "current", Kind: fleet.Symlink, Body: []byte(link)},
+			{Path: "link", Kind: fleet.Symlink, Body: []byte(link)},
+			{Path: "manifest.yaml", Body: manifest},
+			{Path: "other.yaml", Body: []byte(rolloutManifest("other", "base.yaml", path, "link"))},
+			{Path: "sub", Kind: fleet.Submodule},
+		}}
 		set, problems := parse(snap, Options{})
 		failed := false
 		for _, p := range problems {

@@ -46,6 +46,15 @@ func Parse(file string, body []byte, limits Limits) (*Doc, []Problem) {
 			Message: fmt.Sprintf("a Collector config must be a map, not %s", d.root.describe())})
 		return nil, problems
 	}
+	for _, p := range d.root.pairs {
+		if p.key.tag != "!!str" {
+			problems = append(problems, Problem{File: file, Line: p.key.line, Col: p.key.col, Rule: "type",
+				Message: fmt.Sprintf("the keys at the top of a Collector config must be text, not %s", p.key.describe())})
+		}
+	}
+	if Failed(problems) {
+		return nil, problems
+	}
 	return d, problems
 }
 
