@@ -106,8 +106,8 @@ func parseSCP(raw string) (location, error) {
 	if at := strings.LastIndexByte(who, '@'); at >= 0 {
 		user, host = who[:at], who[at+1:]
 	}
-	if strings.ContainsAny(user, ":@") {
-		return location{}, errURLSecret
+	if _, after, found := strings.Cut(path, "@"); strings.Contains(user, "@") || found && strings.Contains(after, ":") {
+		return location{}, errURLSecret // user:password@host:path
 	}
 	if host == "" || path == "" || strings.HasPrefix(host, "-") || strings.ContainsAny(host, "[] \\") {
 		return location{}, fmt.Errorf("%w: want user@host:path", errURL)
