@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"os"
 	"slices"
 	"sync"
 	"time"
@@ -221,6 +220,8 @@ func (c *conn) ending(err error) string {
 	reason := c.reason
 	c.srv.mu.Unlock()
 	var peer *websocket.CloseError
+	var broken net.Error
+	isNet := errors.As(err, &broken)
 	switch {
 	case reason != "":
 		return reason
@@ -228,18 +229,13 @@ func (c *conn) ending(err error) string {
 		return closedTooBig // gorilla has sent 1009
 	case errors.As(err, &peer) && peer.Code != websocket.CloseAbnormalClosure:
 		return closedByPeer
-	case errors.Is(err, os.ErrDeadlineExceeded):
+	case isNet && broken.Timeout(): // gorilla hides os.ErrDeadlineExceeded
 		c.farewell(websocket.ClosePolicyViolation, "idle")
 		return closedIdle
-	case errors.As(err, &peer), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), isNet(err):
+	case peer != nil, isNet, errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.ErrClosedPipe):
 		return closedAbnormal
 	}
 	return closedProtocol // gorilla has sent 1002
-}
-
-func isNet(err error) bool {
-	var n net.Error
-	return errors.As(err, &n) || errors.Is(err, net.ErrClosed) || errors.Is(err, io.ErrClosedPipe)
 }
 
 // farewell sends a close frame, if it can be sent soon.
