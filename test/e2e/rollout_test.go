@@ -133,7 +133,7 @@ func (w *world) metricsAgree() {
 		`bellwether_agents{rollout="edge",state="healthy"} 10`,
 		`bellwether_offers_total{kind="wave",rollout="edge"} 20`,
 		`bellwether_rollouts_finished_total{outcome="completed",rollout="edge"} 2`,
-		`bellwether_opamp_connections{transport="ws"} 10`,
+		`bellwether_opamp_connections{transport="websocket"} 10`,
 	} {
 		if !strings.Contains(string(text), want+"\n") {
 			name, _, _ := strings.Cut(want, "{")
