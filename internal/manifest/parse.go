@@ -85,7 +85,7 @@ const lfsPointer = "version https://git-lfs.github.com/spec/"
 
 // file reads one file if it can hold manifests.
 func (p *parser) file(f *fleet.Source) {
-	if ext := path.Ext(f.Path); ext != ".yaml" && ext != ".yml" {
+	if ext := strings.ToLower(path.Ext(f.Path)); ext != ".yaml" && ext != ".yml" {
 		return
 	}
 	if f.Kind == fleet.Symlink {
@@ -103,6 +103,7 @@ func (p *parser) file(f *fleet.Source) {
 		p.add(f.Path, 1, 1, "lfs", "a Git LFS pointer instead of the content, which may be a manifest: keep YAML out of LFS")
 		return
 	}
+	p.nearGroup(f)
 	if !bytes.Contains(f.Body, []byte(Group+"/")) {
 		return
 	}
@@ -110,6 +111,34 @@ func (p *parser) file(f *fleet.Source) {
 	p.problems = append(p.problems, problems...)
 	for _, n := range nodes {
 		p.document(f.Path, n)
+	}
+}
+
+// nearGroup finds the first apiVersion that is a slip of the finger away from
+// ours. Its manifest would not be there, and nobody would be told. It looks at
+// the text: the file need not be YAML, and there are many.
+func (p *parser) nearGroup(f *fleet.Source) {
+	const slip = 2
+	key := []byte("apiVersion:")
+	for start := 0; ; {
+		at := bytes.Index(f.Body[start:], key)
+		if at < 0 {
+			return
+		}
+		at += start
+		start = at + len(key)
+		rest := bytes.TrimLeft(f.Body[start:min(len(f.Body), start+64)], " \"'")
+		slash := bytes.IndexByte(rest, '/')
+		if slash < len(Group)-slip || slash > len(Group)+slip || string(rest[:slash]) == Group {
+			continue
+		}
+		line := bytes.LastIndexByte(f.Body[:at], '\n') + 1
+		if len(bytes.TrimSpace(f.Body[line:at])) > 0 || otelconf.EditDistance(string(rest[:slash]), Group) > slip {
+			continue // in a comment or a text, or of somebody else
+		}
+		p.add(f.Path, bytes.Count(f.Body[:at], []byte{'\n'})+1, at-line+1, "version",
+			"the group %q is none of ours: did you mean %s?", string(rest[:slash]), APIVersion)
+		return
 	}
 }
 
@@ -233,6 +262,9 @@ func (p *parser) labelsManifest(d *decoder, n *yaml.Node) {
 // finish resolves what refers to each other and builds the Set.
 func (p *parser) finish(revision fleet.Revision) *Set {
 	set := &Set{Revision: revision, Labels: p.rules}
+	slices.SortStableFunc(set.Labels, func(a, b LabelRule) int {
+		return cmp.Or(strings.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line))
+	})
 	for _, d := range p.rollouts {
 		set.Rollouts = append(set.Rollouts, d.rollout)
 	}

@@ -157,6 +157,32 @@ func TestParseSettings(t *testing.T) {
 	}
 }
 
+// TestLimits: each bound on a commit, at it and one above.
+func TestLimits(t *testing.T) {
+	files := map[string]string{"c.yaml": plainConfig, "d.yaml": "processors: {batch: }\n"}
+	files["a.yaml"] = strings.Replace(rolloutManifest("a", "c.yaml", "d.yaml"), "{name: all}", "{name: one, size: 1}, {name: two}", 1)
+	files["b.yaml"] = rolloutManifest("b", "c.yaml")
+	snap := snapshot(files)
+	for _, c := range []struct {
+		limits Limits
+		want   string
+	}{
+		{Limits{Rollouts: 2, Waves: 2, Configs: 2}, ""},
+		{Limits{Rollouts: 1}, "limit: 2 Rollouts, more than the limit of 1"},
+		{Limits{Waves: 1}, "a.yaml:6:10: limit: 2 waves, more than the limit of 1"},
+		{Limits{Configs: 1}, "a.yaml:7:11: limit: config names 2 files, more than the limit of 1"},
+	} {
+		set, problems := Parse(snap, Options{Limits: c.limits})
+		got := ""
+		for _, p := range problems {
+			got += p.String()
+		}
+		if got != c.want || (set == nil) != (c.want != "") {
+			t.Errorf("got %q, want %q", got, c.want)
+		}
+	}
+}
+
 // large is a repository of n YAML files; most are none of our business.
 func large(n int) fleet.Snapshot {
 	files := map[string]string{}

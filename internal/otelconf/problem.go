@@ -89,7 +89,7 @@ func DidYouMean(word string, known ...string) string {
 		distance = max(2, len(word)/3) + 1
 	}
 	for _, k := range known {
-		if d := editDistance(strings.ToLower(word), strings.ToLower(k)); d < distance {
+		if d := EditDistance(strings.ToLower(word), strings.ToLower(k)); d < distance {
 			best, distance = k, d
 		}
 	}
@@ -99,8 +99,9 @@ func DidYouMean(word string, known ...string) string {
 	return fmt.Sprintf(" (did you mean %q?)", best)
 }
 
-// editDistance is Levenshtein's. Long words are not worth the time.
-func editDistance(a, b string) int {
+// EditDistance is Levenshtein's, in bytes. Words of more than 64 bytes are not worth
+// the time and count as 64 apart.
+func EditDistance(a, b string) int {
 	const long = 64
 	if len(a) > long || len(b) > long {
 		return long
