@@ -1,8 +1,10 @@
 package gitsource
 
 import (
+	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -175,8 +177,12 @@ func TestByteBudget(t *testing.T) {
 		files = append(files, filepath.Join("dir", noise(i + 41)[i:]+".yaml"), noise(2000 + i)[i:])
 	}
 	good := r.commit("good", files...)
+	var refs strings.Builder
 	for i := range 200 {
-		r.git("update-ref", "refs/tags/t"+noise(i + 41)[i:], good)
+		fmt.Fprintf(&refs, "%s refs/tags/t%d\n", good, i)
+	}
+	if err := os.WriteFile(filepath.Join(r.dir, ".git", "packed-refs"), []byte(refs.String()), 0o600); err != nil {
+		t.Fatal(err)
 	}
 	s := serve(t, r)
 	f := follow(t, Config{URL: s.url(r)})
@@ -192,10 +198,9 @@ func TestByteBudget(t *testing.T) {
 		}
 	}
 	measure("no-change poll", 1000, f.wantNothing)
-	r.git("pack-refs", "--all", "--prune")
 	next := r.commit("next", files[0], "changed")
-	for _, tag := range strings.Fields(r.git("tag")) {
-		r.git("tag", "-d", tag)
+	if err := os.Remove(filepath.Join(r.dir, ".git", "packed-refs")); err != nil {
+		t.Fatal(err) // the list of references counts for itself
 	}
 	measure("one new commit", 10_000, func() { f.wantRevision(next) })
 }

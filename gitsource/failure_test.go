@@ -45,6 +45,7 @@ func answer(status int, body string, header ...string) func(http.ResponseWriter,
 }
 
 func TestFailureHTTPStatus(t *testing.T) {
+	r, s, f := followed(t, nil)
 	for _, c := range []struct {
 		status int
 		reason Reason
@@ -65,8 +66,6 @@ func TestFailureHTTPStatus(t *testing.T) {
 		{504, Unreachable, nil},
 	} {
 		t.Run(fmt.Sprint(c.status, c.header), func(t *testing.T) {
-			t.Parallel()
-			r, s, f := followed(t, nil)
 			s.set(answer(c.status, "oh\x1b[31m no\n"+strings.Repeat("x", 5000), c.header...))
 			u := f.wantReason(c.reason, fmt.Sprint(c.status), "oh [31m no")
 			if u.Status.Failures != 1 {
@@ -80,9 +79,9 @@ func TestFailureHTTPStatus(t *testing.T) {
 			}
 			s.set(nil)
 			f.wantNothing()
-			f.wantRevision(r.commit("better", "a.yaml", "a: 1\n"))
 		})
 	}
+	f.wantRevision(r.commit("better", "a.yaml", "a: 1\n"))
 }
 
 func TestFailureNoSuchHost(t *testing.T) {

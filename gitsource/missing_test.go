@@ -3,7 +3,6 @@ package gitsource
 import (
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -300,10 +299,4 @@ func TestLinkedWorktree(t *testing.T) {
 	f := follow(t, Config{URL: dir})
 	f.wantRevision(good)
 	f.wantRevision(r.commit("next", "a.yaml", "a: 2\n"))
-}
-
-func TestGitIsHere(t *testing.T) {
-	if _, err := exec.LookPath("git"); err != nil {
-		t.Fatal("these tests need git")
-	}
 }

@@ -29,8 +29,14 @@ func newRepo(t testing.TB) *repo {
 	t.Helper()
 	r := &repo{t: t, dir: t.TempDir()}
 	r.git("init", "-q", "-b", "main")
-	r.git("config", "uploadpack.allowFilter", "true")
-	r.git("config", "gc.auto", "0")
+	config, err := os.OpenFile(filepath.Join(r.dir, ".git", "config"), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer config.Close()
+	if _, err := io.WriteString(config, "[uploadpack]\n\tallowFilter = true\n[gc]\n\tauto = 0\n"); err != nil {
+		t.Fatal(err)
+	}
 	return r
 }
 
