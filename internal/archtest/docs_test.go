@@ -99,7 +99,7 @@ func isArticle(text, name string) bool {
 // endsWell accepts a sentence, or an example, indented, after the last sentence.
 func endsWell(text string) bool {
 	last := text[strings.LastIndex(text, "\n")+1:]
-	return strings.HasSuffix(last, ".") || strings.HasPrefix(last, "\t") || strings.HasPrefix(last, "    ") || strings.HasPrefix(last, "  - ")
+	return strings.HasSuffix(last, ".") || strings.HasSuffix(last, ".)") || strings.HasPrefix(last, "\t") || strings.HasPrefix(last, "    ") || strings.HasPrefix(last, "  - ")
 }
 
 // exportedReceiver reports whether a function can be seen from outside: it has no
