@@ -6,7 +6,8 @@
 //
 //   - every .yaml or .yml file that mentions our API group is parsed strictly, and
 //     its documents of that group are manifests; a broken one rejects the commit,
-//     because nobody can tell what it declares;
+//     because nobody can tell what it declares, and so do a Git LFS pointer and a
+//     link out of the repository in its place;
 //   - every file that a Rollout names as its config, whatever its name;
 //   - nothing else: other YAML may be as broken as it likes.
 //
