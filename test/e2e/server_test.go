@@ -94,16 +94,23 @@ func (s *server) kill() {
 	}
 }
 
-// checkLog fails the test for what must never be in the log of a healthy server.
+// checkLog fails the test for what must never be in the log of a healthy server:
+// a fault of its own, or an error that is not about a rollout or a commit of ours.
 func (s *server) checkLog() {
 	s.t.Helper()
 	text, err := os.ReadFile(s.log())
 	if err != nil {
 		s.t.Error(err)
 	}
-	for _, never := range []string{"DATA RACE", "panic:", "level=ERROR"} {
+	for _, never := range []string{"DATA RACE", "panic:", "fatal error:"} {
 		if i := bytes.Index(text, []byte(never)); i >= 0 {
-			s.t.Errorf("the log of serve has %q:\n%.4000s", never, text[max(0, i-200):])
+			s.t.Errorf("the log of serve has %q:\n%.4000s", never, text[i:])
+		}
+	}
+	for line := range strings.Lines(string(text)) {
+		ours := strings.Contains(line, `msg="phase changed"`) || strings.Contains(line, `msg="revision rejected"`)
+		if strings.Contains(line, "level=ERROR") && !ours {
+			s.t.Errorf("the log of serve has an error: %s", line)
 		}
 	}
 }

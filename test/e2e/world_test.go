@@ -217,7 +217,10 @@ func (w *world) quiet(why string) {
 // know if the test failed.
 func (w *world) stop() {
 	if w.t.Failed() {
-		w.dump()
+		for _, path := range []string{"/api/v1/rollouts", "/api/v1/agents", "/api/v1/revisions"} {
+			body, err := get(w.server.http, path)
+			w.t.Logf("%s: %s %v", path, body, err)
+		}
 	}
 	var wg sync.WaitGroup
 	errs := make([]error, len(w.pairs))
@@ -236,18 +239,21 @@ func (w *world) stop() {
 		w.server.terminate()
 		w.server.checkLog()
 	}
+	if w.t.Failed() {
+		w.tellLogs()
+	}
 }
 
-func (w *world) dump() {
-	for _, path := range []string{"/api/v1/rollouts", "/api/v1/agents", "/api/v1/revisions"} {
-		body, err := get(w.server.http, path)
-		w.t.Logf("%s: %s %v", path, body, err)
-	}
+// keepVar names the environment variable that points at a folder in which the
+// logs and folders of failed tests are kept.
+const keepVar = "BELLWETHER_E2E_KEEP"
+
+func (w *world) tellLogs() {
 	w.t.Logf("serve.log:\n%s", tail(w.server.log(), 80))
 	for _, s := range w.pairs {
 		w.t.Logf("%s (%s) supervisor.log:\n%s", s.name, s.uid(), tail(s.log(), 8))
 	}
-	if keep := os.Getenv("BELLWETHER_E2E_KEEP"); keep != "" {
+	if keep := os.Getenv(keepVar); keep != "" {
 		to := filepath.Join(keep, w.t.Name())
 		w.t.Logf("everything is kept in %s: %v", to, os.CopyFS(to, os.DirFS(w.server.dir)))
 	}
