@@ -1,0 +1,265 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/bellwether-opamp/bellwether/internal/app"
+	"github.com/bellwether-opamp/bellwether/internal/fleet"
+	"github.com/bellwether-opamp/bellwether/internal/sim"
+	"github.com/bellwether-opamp/bellwether/internal/web"
+	"github.com/bellwether-opamp/bellwether/rollout"
+)
+
+const benchAgents = 5000
+
+const benchManifest = `apiVersion: bellwether.dev/v1alpha1
+kind: Rollout
+metadata: {name: edge}
+spec:
+  selector: {matchLabels: {service.name: otelcol-edge}}
+  config: [edge.yaml]
+  waves: [{name: all}]
+  maxUnavailable: 100%
+  minHealthyTime: 0s
+`
+
+// BenchmarkCommitToApplied measures the way from a commit to the APPLIED of all of
+// 5,000 simulated agents, with one wave and no soak: git, reconcile, fsync, wire.
+// Its floor is BenchmarkFloor of package opampsrv: a bare server that loops over
+// its connections and sends.
+func BenchmarkCommitToApplied(b *testing.B) {
+	dir := b.TempDir()
+	repo := filepath.Join(dir, "fleet")
+	benchCommit(b, repo, 0)
+	running, err := app.Start(b.Context(), app.Config{
+		Git: repo, DataDir: filepath.Join(dir, "data"), Poll: time.Second,
+		ListenOpAMP: "127.0.0.1:0", ListenHTTP: "127.0.0.1:0", ListenAdmin: "127.0.0.1:0", Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	stopped := make(chan error, 1)
+	go func() { stopped <- running.Run(ctx) }()
+	agents := benchFleet(b, running.Addr(app.OpAMP))
+	client := &web.Client{Server: "http://" + running.Addr(app.HTTP)}
+	first := benchWait(b, client, func(r web.Rollout) bool { return r.Phase == rollout.Completed && r.Agents == benchAgents })
+	benchApplied(b, agents, first.Target)
+
+	n := 0
+	for b.Loop() {
+		n++
+		b.StopTimer()
+		target := benchTarget(n)
+		b.StartTimer()
+		benchCommit(b, repo, n)
+		benchApplied(b, agents, target)
+		b.StopTimer()
+		benchWait(b, client, func(r web.Rollout) bool { return r.Phase == rollout.Completed && r.Target == target })
+		b.StartTimer()
+	}
+	cancel()
+	if err := <-stopped; err != nil {
+		b.Fatal(err)
+	}
+}
+
+func benchConfig(n int) string {
+	return fmt.Sprintf("receivers: {nop: {}}\nexporters: {debug: {sampling_initial: %d}}\nservice: {pipelines: {traces: {receivers: [nop], exporters: [debug]}}}\n", n+1)
+}
+
+// benchTarget is the content hash that a commit will have.
+func benchTarget(n int) fleet.Hash {
+	return fleet.NewConfig(fleet.File{ContentType: "text/yaml", Body: []byte(benchConfig(n))}).Hash
+}
+
+func benchCommit(b *testing.B, repo string, n int) {
+	b.Helper()
+	git := func(args ...string) {
+		cmd := exec.Command("git", args...)
+		cmd.Dir = repo
+		cmd.Env = append(os.Environ(), "GIT_AUTHOR_NAME=b", "GIT_AUTHOR_EMAIL=b@example.com", "GIT_COMMITTER_NAME=b", "GIT_COMMITTER_EMAIL=b@example.com")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			b.Fatalf("git %v: %v\n%s", args, err, out)
+		}
+	}
+	if n == 0 {
+		if err := os.Mkdir(repo, 0o755); err != nil {
+			b.Fatal(err)
+		}
+		git("init", "--quiet", "--initial-branch=main")
+		if err := os.WriteFile(filepath.Join(repo, "rollout.yaml"), []byte(benchManifest), 0o644); err != nil {
+			b.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(repo, "edge.yaml"), []byte(benchConfig(n)), 0o644); err != nil {
+		b.Fatal(err)
+	}
+	git("add", "--all")
+	git("commit", "--quiet", "--message", strconv.Itoa(n))
+}
+
+// flock is simulated agents, and how many of them ever said APPLIED of a config.
+type flock struct {
+	mu      sync.Mutex // guards applied
+	applied map[fleet.Hash]int
+	changed chan struct{} // capacity 1
+}
+
+func (f *flock) event(e sim.Event) {
+	if e.Kind != sim.Reported || e.Status != fleet.Applied {
+		return
+	}
+	f.mu.Lock()
+	f.applied[e.Delivery.Config]++
+	all := f.applied[e.Delivery.Config] == benchAgents
+	f.mu.Unlock()
+	if all {
+		select {
+		case f.changed <- struct{}{}:
+		default:
+		}
+	}
+}
+
+func (f *flock) count(h fleet.Hash) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.applied[h]
+}
+
+func benchFleet(b *testing.B, addr string) *flock {
+	b.Helper()
+	f := &flock{applied: map[fleet.Hash]int{}, changed: make(chan struct{}, 1)}
+	agents, err := sim.New(sim.FleetConfig{
+		URL: "ws://" + addr + "/v1/opamp", Count: benchAgents, Seed: 1, ApplyTime: -1, ConnectRate: 2000, OnEvent: f.event,
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	done := make(chan struct{})
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() { defer close(done); _ = agents.Run(ctx) }()
+	b.Cleanup(func() { cancel(); <-done })
+	return f
+}
+
+// benchApplied waits until every agent has said APPLIED of h.
+func benchApplied(b *testing.B, f *flock, h fleet.Hash) {
+	b.Helper()
+	deadline := time.After(time.Minute)
+	for f.count(h) < benchAgents {
+		select {
+		case <-f.changed:
+		case <-deadline:
+			b.Fatalf("%d of %d agents run it after a minute", f.count(h), benchAgents)
+		}
+	}
+}
+
+func benchWait(b *testing.B, client *web.Client, done func(web.Rollout) bool) web.Rollout {
+	b.Helper()
+	ticker := time.NewTicker(20 * time.Millisecond)
+	defer ticker.Stop()
+	deadline := time.After(time.Minute)
+	for {
+		r, err := client.Rollout(b.Context(), "edge")
+		if err == nil && done(r) {
+			return r
+		}
+		select {
+		case <-ticker.C:
+		case <-deadline:
+			b.Fatalf("not within a minute: %s %v", sentence(r), err)
+		}
+	}
+}
+
+// BenchmarkIdleAgentMemory measures what one idle connected agent costs a server
+// process, everything included: the growth of its resident memory and of its live
+// heap and stacks from no agent to 5,000, after a rollout reached all of them.
+func BenchmarkIdleAgentMemory(b *testing.B) {
+	dir := b.TempDir()
+	repo := filepath.Join(dir, "fleet")
+	benchCommit(b, repo, 0)
+	cmd := exec.Command(os.Args[0], "serve", "--git", repo, "--data-dir", filepath.Join(dir, "data"), "--log-level", "warn",
+		"--listen-opamp", "127.0.0.1:0", "--listen-http", "127.0.0.1:0", "--listen-admin", "127.0.0.1:0", "--log-level", "info")
+	cmd.Env = append(os.Environ(), "BELLWETHER_TEST_MAIN=1")
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = cmd.Process.Signal(os.Interrupt); _ = cmd.Wait() })
+	at := map[string]string{}
+	lines := bufio.NewScanner(stderr)
+	for len(at) < 3 && lines.Scan() {
+		if m := listeningLine.FindStringSubmatch(lines.Text()); m != nil {
+			at[m[1]] = m[2]
+		}
+	}
+	go func() { _, _ = io.Copy(io.Discard, stderr) }()
+
+	rss0, heap0 := resident(b, cmd.Process.Pid), live(b, at["admin"])
+	agents := benchFleet(b, at["opamp"])
+	r := benchWait(b, &web.Client{Server: "http://" + at["http"]}, func(r web.Rollout) bool {
+		return r.Phase == rollout.Completed && r.Agents == benchAgents
+	})
+	benchApplied(b, agents, r.Target)
+	for b.Loop() { // once: there is nothing to repeat
+		b.ReportMetric(float64(resident(b, cmd.Process.Pid)-rss0)/benchAgents, "rss-B/agent")
+		b.ReportMetric(float64(live(b, at["admin"])-heap0)/benchAgents, "live-B/agent")
+	}
+}
+
+// resident returns the resident memory of a process in bytes.
+func resident(b *testing.B, pid int) int {
+	b.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
+	if err != nil {
+		b.Skipf("no /proc here: %v", err)
+	}
+	pages, err := strconv.Atoi(strings.Fields(string(text))[1])
+	if err != nil {
+		b.Fatal(err)
+	}
+	return pages * os.Getpagesize()
+}
+
+// live returns heap and stacks in use by a server, in bytes, as it says itself.
+func live(b *testing.B, admin string) int {
+	b.Helper()
+	resp, err := http.Get("http://" + admin + "/metrics")
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	total := 0.0
+	for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
+		for _, name := range []string{"go_memstats_heap_inuse_bytes ", "go_memstats_stack_inuse_bytes "} {
+			if value, ok := strings.CutPrefix(lines.Text(), name); ok {
+				f, err := strconv.ParseFloat(value, 64)
+				if err != nil {
+					b.Fatal(err)
+				}
+				total += f
+			}
+		}
+	}
+	return int(total)
+}

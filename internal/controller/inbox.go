@@ -1,0 +1,169 @@
+package controller
+
+import (
+	"context"
+	"sync"
+
+	"github.com/bellwether-opamp/bellwether/internal/fleet"
+	"github.com/bellwether-opamp/bellwether/internal/manifest"
+	"github.com/bellwether-opamp/bellwether/reconciler"
+	"github.com/bellwether-opamp/bellwether/rollout"
+)
+
+// maxReports bounds the reports that wait for a tick. Beyond it the connections
+// wait, and with them their agents: memory is bounded by back pressure.
+const maxReports = 1 << 16
+
+// inbox is where everybody else leaves things for the owner. Reports keep their
+// order; of several revisions only the newest matters.
+type inbox struct {
+	wake chan struct{} // capacity 1: there is something
+
+	mu       sync.Mutex // guards everything below
+	room     sync.Cond  // signalled when reports were taken, or on close
+	reports  []fleet.Report
+	source   *fleet.SourceStatus
+	revision *revision
+	intents  []request
+	queries  []func()
+	closed   bool
+}
+
+// revision is a commit that was parsed, well or not.
+type revision struct {
+	snapshot fleet.Snapshot
+	set      *manifest.Set // nil: rejected
+	problems []manifest.Problem
+}
+
+type request struct {
+	intent reconciler.Intent
+	answer chan rollout.Answer // capacity 1
+}
+
+func newInbox() *inbox {
+	b := &inbox{wake: make(chan struct{}, 1)}
+	b.room.L = &b.mu
+	return b
+}
+
+// put changes the inbox under its lock and wakes the owner.
+func (b *inbox) put(change func()) bool {
+	b.mu.Lock()
+	ok := !b.closed
+	if ok {
+		change()
+	}
+	b.mu.Unlock()
+	b.nudge()
+	return ok
+}
+
+// nudge wakes the owner: many calls, at least one tick.
+func (b *inbox) nudge() {
+	select {
+	case b.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (b *inbox) report(r fleet.Report) {
+	b.mu.Lock()
+	for len(b.reports) >= maxReports && !b.closed {
+		b.room.Wait()
+	}
+	b.mu.Unlock()
+	b.put(func() { b.reports = append(b.reports, r) })
+}
+
+// letters is what take found.
+type letters struct {
+	reports  []fleet.Report
+	source   *fleet.SourceStatus
+	revision *revision
+	intents  []request
+	queries  []func()
+}
+
+func (b *inbox) take() letters {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	l := letters{b.reports, b.source, b.revision, b.intents, b.queries}
+	b.reports, b.source, b.revision, b.intents, b.queries = nil, nil, nil, nil, nil
+	b.room.Broadcast()
+	return l
+}
+
+func (b *inbox) pending() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.reports)+len(b.intents)+len(b.queries) > 0 || b.source != nil || b.revision != nil
+}
+
+// close frees everybody who waits; what is left unread is dropped.
+func (b *inbox) close() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.closed = true
+	b.room.Broadcast()
+	for _, r := range b.intents {
+		close(r.answer)
+	}
+	b.intents = nil
+}
+
+// Report takes what an agent said. Reports of one agent must come in order. It
+// blocks only when the controller is far behind. Safe for concurrent use.
+func (c *Controller) Report(r fleet.Report) { c.inbox.report(r) }
+
+// Source takes what became of the last look at the remote, for people. Safe for
+// concurrent use.
+func (c *Controller) Source(s fleet.SourceStatus) {
+	c.inbox.put(func() { c.inbox.source = &s })
+}
+
+// Snapshot takes a revision loaded whole: it is parsed here, on the caller's
+// goroutine, and judged in the next tick. Of several the newest wins. Safe for
+// concurrent use.
+func (c *Controller) Snapshot(s fleet.Snapshot) {
+	set, problems := manifest.Parse(s, manifest.Options{AllowEmpty: c.cfg.AllowEmpty})
+	c.inbox.put(func() { c.inbox.revision = &revision{s, set, problems} })
+}
+
+// Command asks for something in a person's name and waits for the answer, which
+// is given once it is durable. Safe for concurrent use.
+func (c *Controller) Command(ctx context.Context, i reconciler.Intent) (rollout.Answer, error) {
+	r := request{i, make(chan rollout.Answer, 1)}
+	if !c.inbox.put(func() { c.inbox.intents = append(c.inbox.intents, r) }) {
+		return rollout.Answer{}, context.Canceled
+	}
+	select {
+	case a, ok := <-r.answer:
+		if !ok {
+			return a, context.Canceled
+		}
+		return a, nil
+	case <-ctx.Done():
+		return rollout.Answer{}, ctx.Err()
+	}
+}
+
+// Query runs look on the owner's goroutine between two ticks and waits for it. It
+// must be quick, change nothing and keep nothing of the view. Safe for concurrent use.
+func (c *Controller) Query(ctx context.Context, look func(View)) error {
+	done := make(chan struct{})
+	if !c.inbox.put(func() {
+		c.inbox.queries = append(c.inbox.queries, func() {
+			defer close(done)
+			look(View{c})
+		})
+	}) {
+		return context.Canceled
+	}
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
