@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -29,9 +30,10 @@ type conn struct {
 	agents    []*agent                    // those it speaks for
 	replies   []outbound                  // to be written, in order
 	offers    []*agent                    // with an offer to be written
-	displaced map[fleet.AgentID]displaced // spoke here once, speak elsewhere now; usually nil
+	displaced map[fleet.AgentID]time.Time // spoke here once, elsewhere since then; usually nil
 	renames   map[fleet.AgentID]rename    // told another uid; usually nil
 	heard     time.Time                   // last message or pong
+	answered  time.Time                   // when the last ping was sent that was answered
 	ping      bool                        // a ping is to be written
 	closing   int                         // close code to be written; then nothing more
 	writing   bool                        // a writer runs
@@ -55,7 +57,7 @@ const maxPooled = 64 << 10
 // read takes messages until the connection ends, and returns why it did.
 func (c *conn) read() (reason string) {
 	c.ws.SetReadLimit(c.srv.cfg.MaxMessage)
-	c.ws.SetPongHandler(func(string) error { c.hear(time.Now()); return nil })
+	c.ws.SetPongHandler(func(sent string) error { c.pong(sent, time.Now()); return nil })
 	c.hear(time.Now())
 	for {
 		if err := c.next(); err != nil {
@@ -117,6 +119,20 @@ func (c *conn) hear(now time.Time) {
 	c.heard = now
 	if c.closing == 0 {
 		_ = c.ws.SetReadDeadline(now.Add(c.srv.cfg.IdleTimeout)) // an error shows at the next read
+	}
+}
+
+// pong notes the answer to a ping, which carries when that was sent. It keeps the
+// connection open only while that is of use to an agent.
+func (c *conn) pong(sent string, now time.Time) {
+	c.srv.mu.Lock()
+	if nanos, err := strconv.ParseInt(sent, 10, 64); err == nil {
+		c.answered = time.Unix(0, nanos)
+	}
+	used := len(c.agents) > 0
+	c.srv.mu.Unlock()
+	if used {
+		c.hear(now)
 	}
 }
 
@@ -182,13 +198,16 @@ func (c *conn) end() {
 	}
 }
 
-// displace notes that a speaks elsewhere from now on. The caller holds srv.mu.
-func (c *conn) displace(a *agent, seq uint64, now time.Time) {
+// displace notes that a speaks elsewhere from now on, and asks whether anybody is
+// still here. The caller holds srv.mu.
+func (c *conn) displace(a *agent, now time.Time) {
 	if c.displaced == nil {
-		c.displaced = map[fleet.AgentID]displaced{}
+		c.displaced = map[fleet.AgentID]time.Time{}
 	}
-	c.displaced[a.id] = displaced{seq: seq, at: now}
+	c.displaced[a.id] = now
 	c.forget(a)
+	c.ping = true
+	c.wake()
 }
 
 // forget takes a off the connection. The caller holds srv.mu.

@@ -16,20 +16,11 @@ import (
 // connection may not have ended for us yet. What tells them apart is the old one
 // speaking again: only then are there two agents, and the newer one is renamed.
 
-// displaced is what a connection remembers of an agent that now speaks elsewhere.
-type displaced struct {
-	seq uint64 // of the first message there
-	at  time.Time
-}
-
-// lateness is how long after a reconnect words written to the old connection
-// before it may still arrive.
-const lateness = 5 * time.Second
-
-// late reports whether a message on the old connection was written before the
-// agent reconnected, and is no sign of a second agent.
-func (d displaced) late(seq uint64, now time.Time) bool {
-	return seq < d.seq && now.Sub(d.at) < lateness
+// late reports whether a message on c of an agent that was taken over by another
+// connection may have been written before that: only after c has answered a ping
+// that was sent since do new words prove that two agents live.
+func (c *conn) late(takenOver time.Time, m *protobufs.AgentToServer) bool {
+	return c.answered.Before(takenOver) || m.GetAgentDisconnect() != nil
 }
 
 // rename is a new instance_uid that an agent was given and has not used yet.

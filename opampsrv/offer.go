@@ -27,7 +27,7 @@ func (s *Server) Offer(id fleet.AgentID, d fleet.Delivery, c fleet.Config) error
 		return err
 	}
 	if messageSize(p) > s.cfg.MaxMessage {
-		s.oversized(overWebSocket, len(p.wire))
+		s.metrics.errors.WithLabelValues(overWebSocket, badOversized).Inc()
 		return fmt.Errorf("%w: %d bytes, the limit of a message is %d", ErrNeverSend, len(p.wire), s.cfg.MaxMessage)
 	}
 	s.mu.Lock()

@@ -221,11 +221,12 @@ func TestAgentsOnOneConnectionAreIndependent(t *testing.T) {
 func TestAReconnectBeforeTheOldConnectionEndedIsNoDuplicate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := start(t, opampsrv.Config{})
-		old, fresh := h.dial(), h.dial()
-		old.ask(full(1, 7))
+		old, fresh := h.mute(), h.dial() // nobody is there any more to answer a ping
+		old.send(full(1, 7))
 		fresh.ask(bare(1, 9))
-		if late := old.ask(bare(1, 8)); late.GetAgentIdentification() != nil {
-			t.Errorf("late words got %v", late)
+		old.send(bare(1, 8))
+		if in := fresh.got(); len(in) != 0 {
+			t.Errorf("late words led to %v", in)
 		}
 		_ = old.ws.Close()
 		r := h.taken()
@@ -239,6 +240,24 @@ func TestAReconnectBeforeTheOldConnectionEndedIsNoDuplicate(t *testing.T) {
 		h.offer(1, "a: 1")
 		if in := fresh.got(); len(in) != 1 || in[0].GetRemoteConfig() == nil {
 			t.Errorf("offer went to %v", in)
+		}
+	})
+}
+
+// A Supervisor that gets new connection settings says goodbye on one connection
+// and starts again on the next within a millisecond, in any order for us.
+func TestAGoodbyeAfterTheReconnectChangesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := start(t, opampsrv.Config{})
+		old, fresh := h.dial(), h.dial()
+		old.ask(full(1, 7))
+		fresh.ask(full(1, 0))
+		h.taken()
+		bye := bare(1, 8)
+		bye.AgentDisconnect = &protobufs.AgentDisconnect{}
+		old.ask(bye)
+		if in, r := fresh.got(), h.taken(); len(in) != 0 || len(r) != 0 {
+			t.Errorf("messages %v, reports %+v", in, r)
 		}
 	})
 }

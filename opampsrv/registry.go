@@ -187,14 +187,17 @@ func (s *Server) speaks(c *conn, a *agent, m *protobufs.AgentToServer, now time.
 	if a.live && a.conn == c {
 		return true
 	}
-	if c != nil && a.live && c.displaced[a.id] != (displaced{}) {
-		if c.displaced[a.id].late(m.GetSequenceNum(), now) {
+	if c != nil && a.live {
+		takenOver, was := c.displaced[a.id]
+		if was && c.late(takenOver, m) {
 			return false
 		}
-		s.duplicate(a, now)
+		if was {
+			s.duplicate(a, now)
+		}
 	}
 	if a.live && a.conn != nil {
-		a.conn.displace(a, m.GetSequenceNum(), now)
+		a.conn.displace(a, now)
 	}
 	if c != nil {
 		delete(c.displaced, a.id)

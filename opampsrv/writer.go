@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strconv"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -103,7 +104,7 @@ func (c *conn) send(w work) error {
 	case w.code != 0:
 		return c.ws.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(w.code, "server is shutting down"), deadline)
 	case w.ping:
-		return c.ws.WriteControl(websocket.PingMessage, nil, deadline)
+		return c.ws.WriteControl(websocket.PingMessage, strconv.AppendInt(nil, time.Now().UnixNano(), 10), deadline)
 	}
 	buf := c.srv.buffers.Get().(*bytes.Buffer)
 	defer c.srv.release(buf)

@@ -45,6 +45,7 @@ func (a *agent) run(ctx context.Context) {
 		if errors.Is(err, errLeaving) {
 			a.stayAway(ctx)
 		}
+		a.idle(ctx, time.Millisecond) // what a Supervisor needs
 	}
 }
 
