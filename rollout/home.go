@@ -99,7 +99,12 @@ func (t *tick) keep(who func(*Entry) bool) {
 	var queue []candidate
 	t.each(func(a *fleet.Agent, e *Entry) {
 		switch {
-		case e.Assigned == stable || !reachable(a) || !who(e) || refused(a, e, stable):
+		case e.Assigned == stable:
+		case !reachable(a):
+			if next := t.sleep(a, *e); next != *e {
+				t.put(e, next)
+			}
+		case !who(e) || refused(a, e, stable):
 		case e.Dirty || a.Runs(stable):
 			t.assign(a, e, stable, OfferSteady)
 		default:

@@ -54,7 +54,7 @@ func (t *tick) progressReason() string {
 	case NoEvidence:
 		return fmt.Sprintf("No agent up to wave %s has proven the target: it fails at the progress deadline unless one does.", w.Name)
 	case BudgetExhausted:
-		return fmt.Sprintf("%s are disturbed, as many as maxUnavailable allows, and none is about to recover: it goes on when one does or leaves.", agents(t.disturbed))
+		return fmt.Sprintf("As many agents are disturbed as maxUnavailable allows (%d), and none is about to recover: it goes on when one does or leaves.", t.disturbed)
 	default:
 	}
 	text := fmt.Sprintf("Wave %s: %d of %d settled, %d in flight", w.Name, n.settled(), n.members(), n.n[InFlight])
@@ -71,7 +71,7 @@ func (t *tick) homeReason() string {
 	to := t.s.StableDelivery().Short()
 	switch {
 	case t.s.Hold == BudgetExhausted:
-		return fmt.Sprintf("Going back to %s: %s are disturbed, as many as maxUnavailable allows; it goes on when one recovers or leaves.", to, agents(t.disturbed))
+		return fmt.Sprintf("Going back to %s: as many agents are disturbed as maxUnavailable allows (%d); it goes on when one recovers or leaves.", to, t.disturbed)
 	case t.s.Hold == ControllerRestart:
 		return fmt.Sprintf("Going back to %s once agents have come back after a restart of ours.", to)
 	case t.s.Target == t.s.Stable:

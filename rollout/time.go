@@ -68,7 +68,7 @@ func (t *tick) rollCall() {
 			left = append(left, e.Agent)
 			continue
 		}
-		if e.BaseConnected {
+		if e.BaseConnected && e.Wave >= 0 {
 			t.base++
 			if !e.Moved && !e.Dirty && !a.Connected {
 				t.gone++
