@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -19,7 +18,10 @@ import (
 // A checkpoint is all records in one file, for the day on which the engine's own
 // files are damaged: magic, then for each rollout its header and its ledger, each
 // behind its length, then the time of watching, and a CRC-32C of it all.
-const checkpointMagic = "bellwether checkpoint 1\n"
+const (
+	checkpointMagic  = "bellwether checkpoint 1\n"
+	checkpointSuffix = ".checkpoint"
+)
 
 // keep has the records checkpointed soon. Of several the newest is.
 func (s *Store) keep(m *mirror) {
@@ -68,7 +70,7 @@ func (s *Store) writeCheckpoint(m *mirror) error {
 		return err
 	}
 	// The sequence never goes back, so names sort by age.
-	if err := writeFile(filepath.Join(dir, fmt.Sprintf("%020d.checkpoint", m.revision)), body); err != nil {
+	if err := writeFile(filepath.Join(dir, fmt.Sprintf("%020d%s", m.revision, checkpointSuffix)), body); err != nil {
 		return err
 	}
 	files, err := s.Checkpoints()
@@ -83,10 +85,7 @@ func (s *Store) writeCheckpoint(m *mirror) error {
 
 // Checkpoints returns the files that [ReadCheckpoint] reads, oldest first.
 func (s *Store) Checkpoints() ([]string, error) {
-	files, err := filepath.Glob(filepath.Join(s.cfg.Dir, checkpointName, "*.checkpoint"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
+	files, err := filepath.Glob(filepath.Join(s.cfg.Dir, checkpointName, "*"+checkpointSuffix))
 	slices.Sort(files)
 	return files, err
 }

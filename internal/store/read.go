@@ -46,6 +46,10 @@ func (s *Store) reload(ctx context.Context) (*mirror, error) {
 var errMoved = errors.New("the records changed while they were read")
 
 func (s *Store) readAll(ctx context.Context) (*mirror, error) {
+	reached, err := s.noted() // before reading: commits go on meanwhile
+	if err != nil {
+		return nil, err
+	}
 	before, err := s.engine.records.Info(ctx)
 	if err != nil {
 		return nil, err
@@ -61,12 +65,16 @@ func (s *Store) readAll(ctx context.Context) (*mirror, error) {
 	if before.State.LastSeq != after.State.LastSeq || before.State.Msgs != after.State.Msgs {
 		return nil, errMoved
 	}
-	if n := after.State; uint64(len(read)) != n.NumSubjects || n.Msgs != n.NumSubjects {
-		return nil, fmt.Errorf("%w: %d records can be read, there should be %d", ErrCorrupt, len(read), n.NumSubjects)
+	if err := countKeys(uint64(len(read)), after.State.Msgs, after.State.NumSubjects); err != nil {
+		return nil, err
 	}
 	m, err := s.build(&mirror{}, read)
 	if err != nil {
 		return nil, err
+	}
+	if m.revision < reached {
+		return nil, fmt.Errorf("%w: the records are as of revision %d, but they have been at %d; restore the directory from a copy",
+			ErrCorrupt, m.revision, reached)
 	}
 	var left []refuse
 	for subject, r := range read {
@@ -78,6 +86,15 @@ func (s *Store) readAll(ctx context.Context) (*mirror, error) {
 	s.left = left
 	s.mu.Unlock()
 	return m, nil
+}
+
+// countKeys compares how many records were read with what the engine says there
+// is: damage in a block makes it hand out fewer, without a word.
+func countKeys(read, messages, subjects uint64) error {
+	if read != subjects || messages != subjects {
+		return fmt.Errorf("%w: %d records can be read, there should be %d (%d messages)", ErrCorrupt, read, subjects, messages)
+	}
+	return nil
 }
 
 // leftovers returns what the last full read found that does not count: a crash

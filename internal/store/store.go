@@ -53,6 +53,7 @@ type Store struct {
 	id      string
 	lock    *os.File
 	engine  *engine
+	reached *os.File
 
 	latest atomic.Pointer[mirror] // newest records known to be stored; saves reading them again
 
@@ -81,10 +82,7 @@ func Open(ctx context.Context, cfg Config) (_ *Store, err error) {
 		return nil, fmt.Errorf("open the store: %w", err)
 	}
 	if err := s.start(ctx); err != nil {
-		if s.engine != nil {
-			s.engine.stop()
-		}
-		return nil, errors.Join(fmt.Errorf("open the store in %s: %w", cfg.Dir, err), s.lock.Close())
+		return nil, errors.Join(fmt.Errorf("open the store in %s: %w", cfg.Dir, err), s.release())
 	}
 	s.done, s.end = context.WithCancel(context.Background())
 	s.metrics = newMetrics(cfg.Registerer, s.sizeBytes)
@@ -109,6 +107,9 @@ func (s *Store) start(ctx context.Context) (err error) {
 		}
 	}
 	s.id = id.ID
+	if s.reached, err = openReached(s.cfg.Dir); err != nil {
+		return err
+	}
 	if s.engine, err = startEngine(s.cfg.Dir, s.log); err != nil {
 		return err
 	}
@@ -153,8 +154,19 @@ func (s *Store) identify(ctx context.Context, initialise bool) error {
 func (s *Store) Close() error {
 	s.end()
 	s.tasks.Wait()
-	s.engine.stop()
-	return s.lock.Close()
+	return s.release()
+}
+
+// release ends what start began, and gives the directory free last.
+func (s *Store) release() error {
+	var errs []error
+	if s.engine != nil {
+		s.engine.stop()
+	}
+	if s.reached != nil {
+		errs = append(errs, s.reached.Close())
+	}
+	return errors.Join(append(errs, s.lock.Close())...)
 }
 
 func (s *Store) sizeBytes() float64 {

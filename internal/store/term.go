@@ -32,6 +32,9 @@ type Term struct {
 	store *Store
 	epoch uint64 // sequence of our record of the epoch: the fence
 
+	batch    func(ctx context.Context, id string, messages []message, fence, last expect) (uint64, error)
+	patience time.Duration // outcomeTimeout
+
 	slot chan struct{} // capacity 1: who has put something in owns what follows
 
 	base    *mirror   // as last committed
@@ -90,6 +93,7 @@ func (s *Store) begin(ctx context.Context, epoch uint64) (*Term, error) {
 		return nil, fmt.Errorf("campaign: %w", err)
 	}
 	t := &Term{store: s, epoch: epoch, slot: make(chan struct{}, 1), base: m, refuse: s.leftovers()}
+	t.batch, t.patience = s.engine.batch, outcomeTimeout
 	s.log.Info("term begun", "epoch", epoch, "count", len(m.rollouts))
 	return t, nil
 }
@@ -120,7 +124,7 @@ func (t *Term) enter(ctx context.Context) (context.Context, func(), error) {
 		<-t.slot
 		return nil, nil, ErrDeposed
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), outcomeTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), t.patience)
 	return ctx, func() { cancel(); <-t.slot }, nil
 }
 
@@ -168,7 +172,7 @@ var errOvertaken = errors.New("an earlier write was stored after all")
 func (t *Term) write(ctx context.Context, c *change) error {
 	t.pending = append(t.pending, c)
 	for wait := time.Millisecond; ; wait = min(2*wait, 250*time.Millisecond) {
-		revision, err := t.store.engine.batch(ctx, rand.Text(), c.messages,
+		revision, err := t.batch(ctx, rand.Text(), c.messages,
 			expect{subjectEpoch, t.epoch}, expect{subjectManifest, t.base.revision})
 		if err == nil {
 			t.adopt(c, revision)
@@ -237,6 +241,7 @@ func (t *Term) adopt(c *change, revision uint64) {
 	}
 	c.next.revision = revision
 	t.base, t.pending = c.next, nil
+	t.store.note(revision)
 	t.store.latest.Store(c.next)
 	if err := t.store.engine.conn.Publish(subjectHint, nil); err != nil {
 		t.store.log.Debug("commit not announced", "err", err) // watchers look by themselves
