@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,6 +14,7 @@ import (
 
 // fakeRemote is a remote without any I/O, for tests in a bubble.
 type fakeRemote struct {
+	mu      sync.Mutex // guards all below, and the updates of a bubble
 	id      string
 	err     error
 	onFetch func()
@@ -21,12 +23,23 @@ type fakeRemote struct {
 	closed  bool
 }
 
+// set changes what the remote says.
+func (f *fakeRemote) set(id string, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.id, f.err = id, err
+}
+
 func (f *fakeRemote) tip(context.Context) (string, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.tips = append(f.tips, time.Now())
 	return f.id, f.err
 }
 
 func (f *fakeRemote) fetch(context.Context) (fleet.Snapshot, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.fetches++
 	if f.onFetch != nil {
 		f.onFetch()
@@ -52,13 +65,18 @@ func bubble(t *testing.T, test func(t *testing.T, s *Source, f *fakeRemote, upda
 		f := &fakeRemote{id: "1"}
 		var updates []Update
 		cfg := testConfig(t)
-		cfg.OnUpdate = func(u Update) { updates = append(updates, u) }
+		cfg.OnUpdate = func(u Update) {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			updates = append(updates, u)
+		}
 		s := newSource(cfg, f, "fake")
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
 		go func() { done <- s.Run(ctx) }()
 		synctest.Wait()
 		test(t, s, f, &updates)
+		synctest.Wait()
 		cancel()
 		if err := <-done; err != nil {
 			t.Errorf("Run: %v", err)
@@ -98,7 +116,7 @@ func TestPollsWithJitter(t *testing.T) {
 
 func TestBackoff(t *testing.T) {
 	bubble(t, func(t *testing.T, s *Source, f *fakeRemote, updates *[]Update) {
-		f.err = errors.New("down")
+		f.set("1", errors.New("down"))
 		s.Poke()
 		time.Sleep(time.Hour)
 		synctest.Wait()
@@ -112,7 +130,7 @@ func TestBackoff(t *testing.T) {
 				t.Errorf("update %d: %+v", i+1, u.Status)
 			}
 		}
-		f.err = nil
+		f.set("1", nil)
 		time.Sleep(6 * time.Minute)
 		synctest.Wait()
 		last := (*updates)[len(*updates)-1].Status
@@ -125,7 +143,7 @@ func TestBackoff(t *testing.T) {
 // What does not get better by trying again soon is tried at the poll interval.
 func TestNoBackoffForMissing(t *testing.T) {
 	bubble(t, func(t *testing.T, _ *Source, f *fakeRemote, _ *[]Update) {
-		f.err = errNoBranch("main")
+		f.set("1", errNoBranch("main"))
 		time.Sleep(10 * time.Minute)
 		synctest.Wait()
 		if n := len(f.tips); n < 18 || n > 23 {
@@ -136,8 +154,9 @@ func TestNoBackoffForMissing(t *testing.T) {
 
 func TestRetryAfterIsHonoured(t *testing.T) {
 	bubble(t, func(t *testing.T, s *Source, f *fakeRemote, updates *[]Update) {
-		f.err = &failure{reason: RateLimited, err: errors.New("slow down"), after: 10 * time.Minute}
+		f.set("1", &failure{reason: RateLimited, err: errors.New("slow down"), after: 10 * time.Minute})
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		n := len(f.tips)
 		s.Poke()
 		time.Sleep(8 * time.Minute)
@@ -145,7 +164,7 @@ func TestRetryAfterIsHonoured(t *testing.T) {
 		if len(f.tips) != n {
 			t.Errorf("looked %d times before the server allowed it", len(f.tips)-n)
 		}
-		f.err = nil
+		f.set("1", nil)
 		time.Sleep(3 * time.Minute)
 		synctest.Wait()
 		if (*updates)[len(*updates)-1].Status.Reason != "" {
@@ -157,7 +176,7 @@ func TestRetryAfterIsHonoured(t *testing.T) {
 func TestPokeLooksNow(t *testing.T) {
 	bubble(t, func(t *testing.T, s *Source, f *fakeRemote, updates *[]Update) {
 		time.Sleep(2 * time.Second)
-		f.id = "2"
+		f.set("2", nil)
 		start := time.Now()
 		s.Poke()
 		synctest.Wait()
@@ -169,6 +188,7 @@ func TestPokeLooksNow(t *testing.T) {
 			s.Poke()
 			time.Sleep(100 * time.Millisecond)
 		}
+		synctest.Wait()
 		if looks := len(f.tips) - n; looks < 90 || looks > 101 {
 			t.Errorf("%d looks in 100 s of pokes, want one a second", looks)
 		}
