@@ -130,8 +130,8 @@ func TestAPeerThatNeverAnswersPingsIsClosedAsIdle(t *testing.T) {
 // Answering pings is not enough to hold a connection that no agent uses.
 func TestAConnectionWithoutAnAgentEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := start(t, opampsrv.Config{IdleTimeout: 90 * time.Second}).dial()
-		time.Sleep(91 * time.Second)
+		p := start(t, opampsrv.Config{IdleTimeout: 85 * time.Second}).dial() // not when a ping is due
+		time.Sleep(86 * time.Second)
 		if closeCode(p.ended()) != websocket.ClosePolicyViolation {
 			t.Errorf("ended with %v", p.ended())
 		}
