@@ -73,7 +73,9 @@ func TestKillAtAnyMomentLosesNothing(t *testing.T) {
 		for range killsEach {
 			c.startAndKill()
 		}
-		r := c.startAndWait(func(r web.Rollout) bool { return r.Phase == rollout.Completed && r.Subject == subject(n) })
+		r := c.startAndWait(func(r web.Rollout) bool {
+			return r.Phase == rollout.Completed && r.Subject == subject(n) && c.allRun(r.Target)
+		})
 		targets = append(targets, r.Target)
 		c.stop()
 	}
@@ -243,6 +245,16 @@ func (c *crash) startAndWait(done func(web.Rollout) bool) web.Rollout {
 			c.fatal("not there within a minute; it says %s", sentence(last))
 		}
 	}
+}
+
+// allRun reports whether every agent says it runs h.
+func (c *crash) allRun(h fleet.Hash) bool {
+	for _, a := range c.agents.Agents() {
+		if a.Running.Config != h {
+			return false
+		}
+	}
+	return true
 }
 
 func (c *crash) fatal(format string, args ...any) {

@@ -93,7 +93,7 @@ func TestStartUpMistakes(t *testing.T) {
 		"data directory locked": {
 			prepare: func(t *testing.T, dir string) { lockData(t, dir) },
 			args:    func(dir string) []string { return anywhere(dir) },
-			want:    []string{"data", "another process"},
+			want:    []string{"is in use: process "},
 		},
 		"data directory is a file": {
 			prepare: func(t *testing.T, dir string) { write(t, dir, "data", "") },

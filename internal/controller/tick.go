@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/bellwether-opamp/bellwether/internal/fleet"
@@ -73,6 +74,9 @@ func (c *Controller) fold(reports []fleet.Report) {
 // judge takes a parsed revision and returns the set that is in force from now on:
 // the new one, or, when it was rejected, the one that was.
 func (c *Controller) judge(r revision, now time.Time) *manifest.Set {
+	if c.set != nil && r.set != nil && c.set.Revision.ID == r.snapshot.Revision.ID {
+		return c.set // the saved snapshot, and then the same one from the repository
+	}
 	status := reconciler.RevisionStatus{Revision: r.snapshot.Revision, Accepted: r.set != nil, SeenAt: now}
 	for _, p := range r.problems {
 		status.Problems = append(status.Problems, p.String())
@@ -80,8 +84,9 @@ func (c *Controller) judge(r revision, now time.Time) *manifest.Set {
 	c.remember(status)
 	c.metrics.judged(status)
 	if r.set == nil {
-		c.log.Error("revision rejected", "revision", status.Revision.Short(), "count", len(r.problems), "first", status.Problems[0])
-		c.journal(Entry{At: now, Kind: "revision rejected", Revision: status.Revision.ID, Text: status.Problems[0]})
+		first := r.problems[slices.IndexFunc(r.problems, func(p manifest.Problem) bool { return p.Severity == manifest.Error })].String()
+		c.log.Error("revision rejected", "revision", status.Revision.Short(), "count", len(r.problems), "first", first)
+		c.journal(Entry{At: now, Kind: "revision rejected", Revision: status.Revision.ID, Text: first})
 		return c.set
 	}
 	c.log.Info("revision accepted", "revision", status.Revision.Short(), "count", len(r.set.Rollouts))
