@@ -54,9 +54,12 @@ func (t *tick) offerHome() (blocked int) {
 		switch {
 		case e.Assigned == stable:
 		case refused(a, e, stable):
+			if e.Assigned.IsZero() {
+				return
+			}
 			next := *e
 			next.Assigned, next.GoodSince = fleet.Delivery{}, time.Time{}
-			t.put(e, next)
+			t.put(e, t.soak(a, next))
 		case !reachable(a):
 			next := *e
 			next.Assigned, next.OfferedAt, next.GoodSince = stable, t.now, time.Time{}

@@ -81,7 +81,8 @@ func TestI01WaveOrder(t *testing.T) {
 
 // TestI02Disturbance counts from the outside: an agent is disturbed from the
 // moment an offer leaves for it until it has been good on what it is assigned for
-// minHealthyTime, was found to have been bad before, or has left.
+// minHealthyTime, was found to have been bad before, or has left; and again when
+// it regresses.
 func TestI02Disturbance(t *testing.T) {
 	law(t, func(fail func(string, ...any)) func(look) {
 		disturbed := map[fleet.AgentID]time.Time{} // since when good; zero: not good
@@ -90,15 +91,18 @@ func TestI02Disturbance(t *testing.T) {
 			present := map[fleet.AgentID]bool{}
 			for _, a := range l.agents {
 				present[a.ID] = true
+				was, _ := l.prev.Ledger.Get(a.ID)
+				e, _ := l.next.Ledger.Get(a.ID)
+				if was.Result == OK && e.Result == Failed {
+					disturbed[a.ID] = time.Time{} // it took our config well, and then suffered
+				}
 				since, ok := disturbed[a.ID]
 				if !ok {
 					continue
 				}
-				was, _ := l.prev.Ledger.Get(a.ID)
-				e, _ := l.next.Ledger.Get(a.ID)
 				good := a.Good(was.Assigned) || e.Assigned.IsZero() && a.Connected && a.Known && a.Healthy && !a.Settling()
 				switch {
-				case e.Result == Inconclusive && was.Result == InFlight:
+				case was.Result == InFlight && (e.Result == Inconclusive || l.restarted() && !e.Dirty && (!was.BaseGood || a.temper == mute)):
 					delete(disturbed, a.ID)
 				case !good:
 					disturbed[a.ID] = time.Time{}

@@ -96,7 +96,7 @@ func (t *tick) reset(waves []int16) {
 			next.Assigned = fleet.Delivery{}
 			next.GoodSince = time.Time{}
 		}
-		entries = append(entries, t.sleep(a, next))
+		entries = append(entries, t.soak(a, t.sleep(a, next)))
 	})
 	t.edit = LedgerOf(entries).Edit()
 }
