@@ -154,6 +154,9 @@ func (c *conn) reply(o outbound) {
 
 // push puts a message into the mailbox. The caller holds srv.mu.
 func (c *conn) push(o outbound) {
+	if c.ended {
+		return
+	}
 	c.replies = append(c.replies, o)
 	c.wake()
 }

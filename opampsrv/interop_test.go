@@ -28,24 +28,7 @@ func TestInteropWithTheClientOfOpampGo(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			reports := make(chan fleet.Report, 100)
-			srv, err := opampsrv.New(opampsrv.Config{OnReport: func(r fleet.Report) { reports <- r }})
-			if err != nil {
-				t.Fatal(err)
-			}
-			ln, err := net.Listen("tcp", "127.0.0.1:0")
-			if err != nil {
-				t.Fatal(err)
-			}
-			ctx, cancel := context.WithCancel(context.Background())
-			served := make(chan error, 1)
-			go func() { served <- srv.Serve(ctx, ln) }()
-			defer func() {
-				cancel()
-				if err := <-served; err != nil {
-					t.Error(err)
-				}
-			}()
+			srv, addr, reports := listen(t)
 			await := func(what string, is func(fleet.Report) bool) {
 				t.Helper()
 				late := time.After(20 * time.Second)
@@ -60,7 +43,7 @@ func TestInteropWithTheClientOfOpampGo(t *testing.T) {
 					}
 				}
 			}
-			startClient(t, tc.client, tc.scheme+ln.Addr().String()+"/v1/opamp")
+			startClient(t, tc.client, tc.scheme+addr+"/v1/opamp")
 			await("the first", func(r fleet.Report) bool { return r.Labels["service.name"] == "otelcol" && r.Remote != nil })
 			d, c := config("receivers: {}")
 			if err := srv.Offer(agentID(1), d, c); err != nil {
@@ -82,6 +65,30 @@ func TestInteropWithTheClientOfOpampGo(t *testing.T) {
 			}
 		})
 	}
+}
+
+// listen starts a server on loopback, until the test ends.
+func listen(t *testing.T) (*opampsrv.Server, string, <-chan fleet.Report) {
+	t.Helper()
+	reports := make(chan fleet.Report, 100)
+	srv, err := opampsrv.New(opampsrv.Config{OnReport: func(r fleet.Report) { reports <- r }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(ctx, ln) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+	})
+	return srv, ln.Addr().String(), reports
 }
 
 func startClient(t *testing.T, c client.OpAMPClient, url string) {

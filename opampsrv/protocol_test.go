@@ -223,8 +223,10 @@ func TestAReconnectBeforeTheOldConnectionEndedIsNoDuplicate(t *testing.T) {
 		h := start(t, opampsrv.Config{})
 		old, fresh := h.mute(), h.dial() // nobody is there any more to answer a ping
 		old.send(full(1, 7))
+		synctest.Wait()
 		fresh.ask(bare(1, 9))
 		old.send(bare(1, 8))
+		synctest.Wait()
 		if in := fresh.got(); len(in) != 0 {
 			t.Errorf("late words led to %v", in)
 		}

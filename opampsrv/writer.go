@@ -133,9 +133,11 @@ func (c *conn) fail(err error) {
 	if c.reason == "" && errors.As(err, &late) && late.Timeout() {
 		c.reason = closedSlow
 	}
+	c.srv.mu.Unlock()
+	_ = c.ws.Close() // the reader sees it and does the rest
+	c.srv.mu.Lock()
 	c.end()
 	c.srv.mu.Unlock()
 	c.srv.metrics.errors.WithLabelValues(overWebSocket, badSend).Inc()
 	c.srv.log.Debug("connection failed", "err", err)
-	_ = c.ws.Close() // the reader sees it and does the rest
 }
