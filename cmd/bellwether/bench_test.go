@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -13,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -38,9 +40,40 @@ spec:
 
 // BenchmarkCommitToApplied measures the way from a commit to the APPLIED of all of
 // 5,000 simulated agents, with one wave and no soak: git, reconcile, fsync, wire.
-// Its floor is BenchmarkFloor of package opampsrv: a bare server that loops over
-// its connections and sends.
+// Its floor, in the same run and with the same agents, is a bare opamp-go server
+// that loops over its connections and sends.
 func BenchmarkCommitToApplied(b *testing.B) {
+	b.Run("floor", benchFloor)
+	b.Run("bellwether", benchServer)
+}
+
+func benchFloor(b *testing.B) {
+	bare, err := sim.NewFloor(func(fleet.AgentID, fleet.Delivery, fleet.ApplyStatus) {})
+	if err != nil {
+		b.Fatal(err)
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	served := make(chan error, 1)
+	go func() { served <- bare.Serve(ctx, ln) }()
+	b.Cleanup(func() { cancel(); <-served })
+	agents := benchFleet(b, ln.Addr().String())
+	agents.connected(b)
+	n := 0
+	for b.Loop() {
+		n++
+		c := fleet.NewConfig(fleet.File{ContentType: "text/yaml", Body: []byte(benchConfig(n))})
+		if err := bare.Send(b.Context(), fleet.Delivery{Config: c.Hash}, c); err != nil {
+			b.Fatal(err)
+		}
+		benchApplied(b, agents, c.Hash)
+	}
+}
+
+func benchServer(b *testing.B) {
 	dir := b.TempDir()
 	repo := filepath.Join(dir, "fleet")
 	benchCommit(b, repo, 0)
@@ -117,9 +150,23 @@ type flock struct {
 	mu      sync.Mutex // guards applied
 	applied map[fleet.Hash]int
 	changed chan struct{} // capacity 1
+	here    atomic.Int64  // connections ever made
+	all     chan struct{} // closed once there are as many as agents
+}
+
+func (f *flock) connected(b *testing.B) {
+	b.Helper()
+	select {
+	case <-f.all:
+	case <-time.After(time.Minute):
+		b.Fatalf("%d of %d agents are connected after a minute", f.here.Load(), benchAgents)
+	}
 }
 
 func (f *flock) event(e sim.Event) {
+	if e.Kind == sim.Connected && f.here.Add(1) == benchAgents {
+		close(f.all)
+	}
 	if e.Kind != sim.Reported || e.Status != fleet.Applied {
 		return
 	}
@@ -143,7 +190,7 @@ func (f *flock) count(h fleet.Hash) int {
 
 func benchFleet(b *testing.B, addr string) *flock {
 	b.Helper()
-	f := &flock{applied: map[fleet.Hash]int{}, changed: make(chan struct{}, 1)}
+	f := &flock{applied: map[fleet.Hash]int{}, changed: make(chan struct{}, 1), all: make(chan struct{})}
 	agents, err := sim.New(sim.FleetConfig{
 		URL: "ws://" + addr + "/v1/opamp", Count: benchAgents, Seed: 1, ApplyTime: -1, ConnectRate: 2000, OnEvent: f.event,
 	})
