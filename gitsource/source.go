@@ -187,6 +187,7 @@ func (s *Source) Run(ctx context.Context) error {
 	defer s.remote.close()
 	w := newWatcher(s.cfg.Logger)
 	defer w.close()
+	w.watch(nil, s.secrets) // before they are read for the first time
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {

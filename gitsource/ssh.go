@@ -23,6 +23,10 @@ import (
 type sshTransport struct {
 	cfg *Config
 	at  location
+
+	// The key as it was read last: a passphrase takes a tenth of a second to try.
+	pem, passphrase []byte
+	signer          ssh.Signer
 }
 
 const defaultSSHUser = "git"
@@ -43,7 +47,7 @@ func (t *sshTransport) close() {}
 
 // clientConfig reads the files of the configuration, each time anew.
 func (t *sshTransport) clientConfig() (*ssh.ClientConfig, error) {
-	signer, err := t.cfg.signer()
+	signer, err := t.key()
 	if err != nil {
 		return nil, &failure{reason: AuthFailed, err: err}
 	}
@@ -72,28 +76,44 @@ func (t *sshTransport) clientConfig() (*ssh.ClientConfig, error) {
 	}, nil
 }
 
-func (c *Config) signer() (ssh.Signer, error) {
-	pem, err := readFile("ssh key file", c.SSHKeyFile)
+// key reads the key file and its passphrase, and uses what it has if they are
+// still the same.
+func (t *sshTransport) key() (ssh.Signer, error) {
+	pem, err := readFile("ssh key file", t.cfg.SSHKeyFile)
 	if err != nil {
 		return nil, err
 	}
-	var signer ssh.Signer
-	if c.SSHKeyPassphraseFile != "" {
-		passphrase, err := readSecret("ssh key passphrase file", c.SSHKeyPassphraseFile)
+	var passphrase []byte
+	if t.cfg.SSHKeyPassphraseFile != "" {
+		text, err := readSecret("ssh key passphrase file", t.cfg.SSHKeyPassphraseFile)
 		if err != nil {
 			return nil, err
 		}
-		signer, err = ssh.ParsePrivateKeyWithPassphrase(pem, []byte(passphrase))
-		if err != nil {
-			return nil, fmt.Errorf("the ssh key file %s cannot be used with its passphrase: %w", c.SSHKeyFile, err)
-		}
+		passphrase = []byte(text)
+	}
+	if t.signer != nil && bytes.Equal(pem, t.pem) && bytes.Equal(passphrase, t.passphrase) {
+		return t.signer, nil
+	}
+	signer, err := parseKey(t.cfg.SSHKeyFile, pem, passphrase)
+	if err == nil {
+		t.pem, t.passphrase, t.signer = pem, passphrase, signer
+	}
+	return signer, err
+}
+
+func parseKey(name string, pem, passphrase []byte) (ssh.Signer, error) {
+	signer, err := ssh.ParsePrivateKey(pem)
+	if err == nil {
 		return signer, nil
 	}
-	if signer, err = ssh.ParsePrivateKey(pem); err != nil {
-		if _, ok := errors.AsType[*ssh.PassphraseMissingError](err); ok {
-			return nil, fmt.Errorf("the ssh key file %s needs a passphrase file", c.SSHKeyFile)
-		}
-		return nil, fmt.Errorf("the ssh key file %s holds no private key: %w", c.SSHKeyFile, err)
+	if _, locked := errors.AsType[*ssh.PassphraseMissingError](err); !locked {
+		return nil, fmt.Errorf("the ssh key file %s holds no private key: %w", name, err)
+	}
+	if passphrase == nil {
+		return nil, fmt.Errorf("the ssh key file %s needs a passphrase file", name)
+	}
+	if signer, err = ssh.ParsePrivateKeyWithPassphrase(pem, passphrase); err != nil {
+		return nil, fmt.Errorf("the ssh key file %s cannot be used with its passphrase: %w", name, err)
 	}
 	return signer, nil
 }
