@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 )
 
 // Mistakes of the configuration end in one clear line that shows no secret.
@@ -138,6 +139,10 @@ func TestMetrics(t *testing.T) {
 	families, err := registry.Gather()
 	if err != nil {
 		t.Fatal(err)
+	}
+	problems, err := promlint.NewWithMetricFamilies(families).Lint()
+	if err != nil || len(problems) > 0 {
+		t.Errorf("lint: %v %v", problems, err)
 	}
 	counts, series, head := map[string]float64{}, 0, ""
 	for _, family := range families {

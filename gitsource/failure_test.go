@@ -2,6 +2,9 @@ package gitsource
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"fmt"
 	"io"
 	"log"
@@ -314,6 +317,16 @@ func TestFailureHostKey(t *testing.T) {
 	f.wantReason(HostKey, "is not in known_hosts", ssh.FingerprintSHA256(s.host.PublicKey()))
 	renameOver(t, s.knownHosts(t, stranger.PublicKey()), known)
 	f.wantReason(HostKey, "somebody may be in between")
+	other, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, err := ssh.NewPublicKey(other.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	renameOver(t, s.knownHosts(t, public), known)
+	f.wantReason(HostKey, "of a kind that is in known_hosts")
 	renameOver(t, s.knownHosts(t, stranger.PublicKey(), s.host.PublicKey()), known)
 	f.wantRevision(good)
 }

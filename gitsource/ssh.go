@@ -261,7 +261,10 @@ func handshakeFailure(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	// x/crypto/ssh has no type for this one.
+	// x/crypto/ssh has no types for these.
+	if strings.Contains(err.Error(), "no common algorithm for host key") {
+		return fail(HostKey, "the server has no host key of a kind that is in known_hosts")
+	}
 	if strings.Contains(err.Error(), "unable to authenticate") {
 		return fail(AuthFailed, "the server does not accept the ssh key")
 	}
