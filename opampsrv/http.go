@@ -102,8 +102,7 @@ func readBody(buf *bytes.Buffer, w http.ResponseWriter, req *http.Request, limit
 }
 
 func tooBig(err error) error {
-	var over *http.MaxBytesError
-	if errors.As(err, &over) {
+	if _, over := errors.AsType[*http.MaxBytesError](err); over {
 		return errTooBig
 	}
 	return err
@@ -185,7 +184,7 @@ func (s *Server) respond(w http.ResponseWriter, req *http.Request, m *protobufs.
 
 // acceptsGzip reads Accept-Encoding: gzip, or anything, with a weight above zero.
 func acceptsGzip(values []string) bool {
-	named, any := -1.0, -1.0
+	named, rest := -1.0, -1.0
 	for part := range strings.SplitSeq(strings.Join(values, ","), ",") {
 		name, params, _ := strings.Cut(part, ";")
 		weight := 1.0
@@ -200,10 +199,10 @@ func acceptsGzip(values []string) bool {
 		case "gzip", "x-gzip":
 			named = weight
 		case "*":
-			any = weight
+			rest = weight
 		}
 	}
-	return named > 0 || named < 0 && any > 0
+	return named > 0 || named < 0 && rest > 0
 }
 
 func newZipperPool() *sync.Pool {

@@ -16,8 +16,7 @@ import (
 )
 
 func closeCode(err error) int {
-	var c *websocket.CloseError
-	if errors.As(err, &c) {
+	if c, ok := errors.AsType[*websocket.CloseError](err); ok {
 		return c.Code
 	}
 	return 0
@@ -204,7 +203,7 @@ func TestOneAgentTooManyIsUnavailable(t *testing.T) {
 	})
 }
 
-func TestServeReportsWhatEndsItAndRunsOnce(t *testing.T) {
+func TestServeRunsOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := start(t, opampsrv.Config{})
 		synctest.Wait()

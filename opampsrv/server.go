@@ -109,7 +109,8 @@ func (s *Server) Connections() int {
 // Serve accepts connections on ln until ctx ends or the listener fails. Then it
 // sends a close frame to each WebSocket, waits for their answers for at most
 // CloseTimeout, and returns when everything it started has: nil after ctx ended.
-// It closes ln, and can be called once.
+// It closes ln, and can be called once. A TLS listener must offer http/1.1 only:
+// WebSockets need it.
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	s.mu.Lock()
 	again := s.serving
@@ -133,18 +134,22 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	var minder sync.WaitGroup
 	minder.Go(func() { s.mind(minding) })
 	var err error
+	ended := false
 	select {
 	case err = <-served:
-		err = fmt.Errorf("serving OpAMP on %s: %w", ln.Addr(), err)
+		ended = true
 	case <-ctx.Done():
 	}
 	stopMinding()
 	minder.Wait()
 	s.shutdown(hs)
-	if err == nil {
-		<-served
+	if !ended {
+		err = <-served
 	}
-	return err
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return fmt.Errorf("serving OpAMP on %s: %w", ln.Addr(), err)
 }
 
 // shutdown ends all connections within CloseTimeout.

@@ -12,9 +12,6 @@ import (
 	"github.com/open-telemetry/opamp-go/protobufs"
 )
 
-// errOversized says that a message of ours is over the limit and was discarded.
-var errOversized = errors.New("message is over the limit")
-
 // work is what a writer does next: one of a message, a ping and a close frame.
 type work struct {
 	msg   *protobufs.ServerToAgent

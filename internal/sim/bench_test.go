@@ -165,7 +165,9 @@ func (s subject) up(b *testing.B, n int) (stop func()) {
 		_ = stdin.Close()
 		_ = agents.Wait()
 		cancel()
-		<-served
+		if err := <-served; err != nil {
+			b.Error(err)
+		}
 	}
 }
 

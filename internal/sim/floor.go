@@ -3,6 +3,7 @@ package sim
 import (
 	"context"
 	"errors"
+	"maps"
 	"net"
 	"net/http"
 	"sync"
@@ -69,10 +70,7 @@ func (f *Floor) Connections() int {
 // Send sends a config to all agents, one after the other.
 func (f *Floor) Send(ctx context.Context, d fleet.Delivery, c fleet.Config) error {
 	f.mu.Lock()
-	conns := make(map[types.Connection][]byte, len(f.conns))
-	for c, uid := range f.conns {
-		conns[c] = uid
-	}
+	conns := maps.Clone(f.conns)
 	f.mu.Unlock()
 	rc := &protobufs.AgentRemoteConfig{Config: config{files: c.Files}.effective().GetConfigMap(), ConfigHash: d.Wire()}
 	var errs []error
@@ -91,7 +89,9 @@ func (f *Floor) Serve(ctx context.Context, ln net.Listener) error {
 	go func() { served <- hs.Serve(ln) }()
 	<-ctx.Done()
 	err := hs.Close()
-	<-served
+	if ended := <-served; !errors.Is(ended, http.ErrServerClosed) {
+		err = errors.Join(err, ended)
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for c := range f.conns {
