@@ -86,23 +86,22 @@ func TestI01WaveOrder(t *testing.T) {
 func TestI02Disturbance(t *testing.T) {
 	law(t, func(fail func(string, ...any)) func(look) {
 		disturbed := map[fleet.AgentID]time.Time{} // since when good; zero: not good
-		sent := map[fleet.AgentID]fleet.Delivery{}
 		return func(l look) {
 			present := map[fleet.AgentID]bool{}
 			for _, a := range l.agents {
 				present[a.ID] = true
 				was, _ := l.prev.Ledger.Get(a.ID)
 				e, _ := l.next.Ledger.Get(a.ID)
-				if was.Result == OK && e.Result == Failed {
+				if was.Result == OK && (e.Result == Failed || l.restarted() && e.Dirty) {
 					disturbed[a.ID] = time.Time{} // it took our config well, and then suffered
 				}
 				since, ok := disturbed[a.ID]
 				if !ok {
 					continue
 				}
-				good := a.Good(was.Assigned) || e.Assigned.IsZero() && a.Connected && a.Known && a.Healthy && !a.Settling()
+				good := goodOn(a, was.Assigned)
 				switch {
-				case was.Result == InFlight && (e.Result == Inconclusive || l.restarted() && !e.Dirty && (!was.BaseGood || a.temper == mute)):
+				case was.Result == InFlight && !e.Dirty && !was.BaseGood:
 					delete(disturbed, a.ID)
 				case !good:
 					disturbed[a.ID] = time.Time{}
@@ -112,6 +111,12 @@ func TestI02Disturbance(t *testing.T) {
 				if since := disturbed[a.ID]; !since.IsZero() && l.in.Now.Sub(since) >= l.in.Spec.MinHealthyTime {
 					delete(disturbed, a.ID)
 				}
+				if _, ok := disturbed[a.ID]; ok && was.Assigned != e.Assigned {
+					disturbed[a.ID] = time.Time{}
+					if goodOn(a, e.Assigned) {
+						disturbed[a.ID] = l.in.Now
+					}
+				}
 			}
 			for id := range disturbed {
 				if !present[id] {
@@ -119,10 +124,11 @@ func TestI02Disturbance(t *testing.T) {
 				}
 			}
 			fresh := 0
-			for id, d := range l.offers {
-				again := sent[id] == d && mutes(l, id) // a new session of an agent that never tells what it runs
-				sent[id] = d
-				if _, ok := disturbed[id]; !ok && !again {
+			for id := range l.offers {
+				if mutes(l, id) {
+					continue // it never tells what it runs, so each session is told again what it should
+				}
+				if _, ok := disturbed[id]; !ok {
 					fresh++
 					disturbed[id] = time.Time{}
 				}
@@ -132,6 +138,11 @@ func TestI02Disturbance(t *testing.T) {
 			}
 		}
 	})
+}
+
+// goodOn reports whether the agent is good on d, or good with what it has.
+func goodOn(a *simAgent, d fleet.Delivery) bool {
+	return a.Good(d) || d.IsZero() && a.Connected && a.Known && a.Healthy && !a.Settling()
 }
 
 func mutes(l look, id fleet.AgentID) bool {

@@ -46,6 +46,9 @@ func (t *tick) rollCall() {
 		}
 	}
 	agents := t.in.Agents
+	if t.s.Ledger.Len() == 0 {
+		joined = make([]Entry, 0, len(agents))
+	}
 	waiting := 0
 	for e := range t.s.Ledger.All() {
 		for len(agents) > 0 && agents[0].ID != e.Agent && agents[0].ID.Compare(e.Agent) < 0 {
