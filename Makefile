@@ -55,12 +55,12 @@ fuzz: ## run each fuzz test for FUZZTIME (20s)
 	done
 
 prop: ## run the property tests with CHECKS (5000) cases each
-	@set -e; for dir in $(call dirs_with,"pgregory.net/rapid"); do \
+	@set -e; for dir in $(call dirs_with,^[[:space:]]*"pgregory.net/rapid"); do \
 		echo "== $$dir"; $(GO) test -count=1 -timeout 60m "./$$dir" -rapid.checks=$(CHECKS); \
 	done
 
 rewrite: ## write the expected output of scenario files anew; read the diff
-	@set -e; for dir in $(call dirs_with,"github.com/cockroachdb/datadriven"\|flag.Bool."rewrite"); do \
+	@set -e; for dir in $(call dirs_with,^[[:space:]]*"github.com/cockroachdb/datadriven"\|flag.Bool."rewrite"); do \
 		echo "== $$dir"; $(GO) test -count=1 "./$$dir" -rewrite; \
 	done
 
