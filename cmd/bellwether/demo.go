@@ -228,7 +228,7 @@ func (d *demo) follow(ctx context.Context, limit time.Duration, done func(web.Ro
 			if r.Revision != d.stage.head {
 				// What was before is of no interest.
 			} else if d.screen.live {
-				d.screen.show(d.colours.picture(r))
+				d.screen.show(d.colours.picture(r, d.screen.width))
 			} else if now := fmt.Sprintf("  %s, wave %s, %s settled, %d failed", sentence(r), waveLabel(r), settled(r), failed(r)); now != line {
 				line = now
 				d.sayf("%s\n", line)

@@ -110,7 +110,7 @@ func (p palette) dim(s string) string    { return p.paint("2", s) }
 // bar draws a wave agent by agent, or in cells when there are too many.
 func (p palette) bar(w web.Wave, width int) string {
 	cells := min(width, w.Size)
-	if cells == 0 {
+	if cells <= 0 {
 		return ""
 	}
 	var b strings.Builder
@@ -130,8 +130,26 @@ func (p palette) bar(w web.Wave, width int) string {
 	return b.String()
 }
 
-// picture draws a rollout on several lines, each ended.
-func (p palette) picture(r web.Rollout) string {
+// wrap breaks a text into lines of at most width characters, at spaces.
+func wrap(text string, width int) []string {
+	var lines []string
+	line := ""
+	for _, word := range strings.Fields(text) {
+		if line != "" && len([]rune(line))+1+len([]rune(word)) > width {
+			lines = append(lines, line)
+			line = ""
+		}
+		if line != "" {
+			line += " "
+		}
+		line += word
+	}
+	return append(lines, line)
+}
+
+// picture draws a rollout on several lines, each ended and none wider than the
+// terminal, as long as that is not very narrow.
+func (p palette) picture(r web.Rollout, width int) string {
 	var b strings.Builder
 	phase := p.bold(r.Phase.String())
 	switch r.Phase {
@@ -142,13 +160,15 @@ func (p palette) picture(r web.Rollout) string {
 	}
 	fmt.Fprintf(&b, "%s  %s  config %s  commit %s\n", p.bold(r.Name), phase, r.Target.Short(), short(r.Revision))
 	for i, w := range r.Waves {
-		fmt.Fprintf(&b, "  %s %-10s %s %s\n", waveMark(r, i), w.Name, p.bar(w, 40), waveLine(w))
+		fmt.Fprintf(&b, "  %s %-10s %s %s\n", waveMark(r, i), w.Name, p.bar(w, min(40, width-60)), waveLine(w))
 	}
 	why := r.Reason
 	if r.Hold != rollout.NoHold {
 		why = r.Hold.String() + ": " + why
 	}
-	fmt.Fprintf(&b, "  %s\n", p.dim(why))
+	for _, line := range wrap(why, width-2) {
+		fmt.Fprintf(&b, "  %s\n", p.dim(line))
+	}
 	return b.String()
 }
 
@@ -157,11 +177,21 @@ func (p palette) picture(r web.Rollout) string {
 type screen struct {
 	w     io.Writer
 	live  bool
+	width int
 	last  string
 	lines int
 }
 
-func newScreen(w io.Writer) *screen { return &screen{w: w, live: isTerminal(w)} }
+func newScreen(w io.Writer) *screen {
+	const narrow, usual = 40, 80
+	s := &screen{w: w, live: isTerminal(w), width: usual}
+	if f, ok := w.(*os.File); ok && s.live {
+		if columns := terminalWidth(f); columns > 0 {
+			s.width = max(columns, narrow)
+		}
+	}
+	return s
+}
 
 // show draws the picture over the last one.
 func (s *screen) show(picture string) {

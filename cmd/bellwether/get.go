@@ -104,18 +104,25 @@ func printAgents(w io.Writer, agents []web.Agent) error {
 }
 
 func printRevisions(w io.Writer, revisions []web.Revision) error {
-	return table(w, "REVISION\tSTATE\tSEEN\tAUTHOR\tSUBJECT", func(row func(...any)) {
+	err := table(w, "REVISION\tSTATE\tSEEN\tAUTHOR\tSUBJECT", func(row func(...any)) {
 		for _, r := range revisions {
 			seen := ""
 			if r.SeenAt != nil {
 				seen = ago(*r.SeenAt)
 			}
 			row(short(r.ID), r.State, seen, r.Author, r.Subject)
-			for _, p := range r.Problems {
-				row("  "+p, " ", " ", " ", " ")
-			}
 		}
 	})
+	for _, r := range revisions {
+		if len(r.Problems) == 0 {
+			continue
+		}
+		_, _ = fmt.Fprintf(w, "\n%s %s:\n", short(r.ID), r.State)
+		for _, p := range r.Problems {
+			_, _ = fmt.Fprintln(w, "  "+p)
+		}
+	}
+	return err
 }
 
 func waveLabel(r web.Rollout) string {

@@ -49,7 +49,7 @@ func (c *connection) watch(cmd *cobra.Command, every time.Duration, fetch func()
 		picture := ""
 		for _, r := range rollouts {
 			if screen.live {
-				picture += colours.picture(r)
+				picture += colours.picture(r, screen.width)
 				continue
 			}
 			line := fmt.Sprintf("%s %s wave %s settled %s failed %d", r.Name, sentence(r), waveLabel(r), settled(r), failed(r))

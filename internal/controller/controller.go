@@ -99,20 +99,24 @@ type Controller struct {
 	inbox   *inbox
 
 	// Owned by Run's goroutine.
-	state     reconciler.State       // as last committed
-	records   reconciler.State       // as the store's watch last told: what may be acted on
-	set       *manifest.Set          // in force
-	ownership *reconciler.Ownership  // of the last plan; nil when stale
-	herd      herd                   // all known agents
-	offered   map[fleet.AgentID]sent // what each session was already given
-	blobs     map[fleet.Hash]fleet.Config
-	status    reconciler.Status
-	source    fleet.SourceStatus
-	revisions []reconciler.RevisionStatus // newest first
-	wakeAt    time.Time
-	took      time.Duration // the last tick; the next one comes no sooner
-	problem   string        // why the last tick could not be made durable
+	state      reconciler.State       // as last committed
+	records    reconciler.State       // as the store's watch last told: what may be acted on
+	set        *manifest.Set          // in force
+	ownership  *reconciler.Ownership  // of the last plan; nil when stale
+	herd       herd                   // all known agents
+	offered    map[fleet.AgentID]sent // what each session was already given
+	blobs      map[fleet.Hash]fleet.Config
+	status     reconciler.Status
+	source     fleet.SourceStatus
+	revisions  []reconciler.RevisionStatus // newest first
+	wakeAt     time.Time
+	took       time.Duration               // the last tick; the next one comes no sooner
+	complaints map[fleet.AgentID]complaint // what failed agents said when they failed
+	problem    string                      // why the last tick could not be made durable
 }
+
+// complaint is what an agent said when it failed in an attempt of a rollout.
+type complaint struct{ rollout, text string }
 
 type sent struct {
 	session  uint64
@@ -125,15 +129,16 @@ func New(cfg Config) (*Controller, error) {
 		return nil, err
 	}
 	c := &Controller{
-		cfg:     cfg,
-		log:     cfg.Logger,
-		metrics: newMetrics(cfg.Registerer),
-		inbox:   newInbox(),
-		state:   cfg.Initial,
-		records: cfg.Initial,
-		herd:    newHerd(),
-		offered: map[fleet.AgentID]sent{},
-		blobs:   map[fleet.Hash]fleet.Config{},
+		cfg:        cfg,
+		log:        cfg.Logger,
+		metrics:    newMetrics(cfg.Registerer),
+		inbox:      newInbox(),
+		state:      cfg.Initial,
+		records:    cfg.Initial,
+		herd:       newHerd(),
+		offered:    map[fleet.AgentID]sent{},
+		blobs:      map[fleet.Hash]fleet.Config{},
+		complaints: map[fleet.AgentID]complaint{},
 	}
 	for _, r := range cfg.Initial.Rollouts {
 		for e := range r.Ledger.All() {
@@ -159,6 +164,10 @@ func (c *Controller) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-c.inbox.wake:
+			c.answerQueries()
+			if !c.inbox.pending() {
+				continue
+			}
 			// Bring the tick forward, never back: a chatty fleet must not starve it.
 			settle := max(c.cfg.Settle, c.took)
 			if soon := time.Now().Add(settle); next.IsZero() || soon.Before(next) {
@@ -190,6 +199,13 @@ func (c *Controller) Run(ctx context.Context) error {
 		} else {
 			wake.Reset(time.Until(next))
 		}
+	}
+}
+
+// answerQueries lets whoever waits look, without a tick.
+func (c *Controller) answerQueries() {
+	for _, look := range c.inbox.takeQueries() {
+		look()
 	}
 }
 

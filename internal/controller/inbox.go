@@ -82,22 +82,30 @@ type letters struct {
 	source   *fleet.SourceStatus
 	revision *revision
 	intents  []request
-	queries  []func()
 }
 
 func (b *inbox) take() letters {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	l := letters{b.reports, b.source, b.revision, b.intents, b.queries}
-	b.reports, b.source, b.revision, b.intents, b.queries = nil, nil, nil, nil, nil
+	l := letters{b.reports, b.source, b.revision, b.intents}
+	b.reports, b.source, b.revision, b.intents = nil, nil, nil, nil
 	b.room.Broadcast()
 	return l
 }
 
+func (b *inbox) takeQueries() []func() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	queries := b.queries
+	b.queries = nil
+	return queries
+}
+
+// pending reports whether there is something for a tick.
 func (b *inbox) pending() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return len(b.reports)+len(b.intents)+len(b.queries) > 0 || b.source != nil || b.revision != nil
+	return len(b.reports)+len(b.intents) > 0 || b.source != nil || b.revision != nil
 }
 
 // close frees everybody who waits; what is left unread is dropped.

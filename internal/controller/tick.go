@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -35,6 +36,7 @@ func (c *Controller) tick(ctx context.Context, now time.Time) error {
 	if err := c.cfg.Records.Commit(ctx, plan.State); err != nil {
 		return c.postpone(mail, err)
 	}
+	c.listen(plan.Events)
 	c.adopt(plan)
 	c.observeNow() // in the usual case the watch has already told
 	c.offer()
@@ -43,9 +45,6 @@ func (c *Controller) tick(ctx context.Context, now time.Time) error {
 		r.answer <- plan.Answers[i]
 	}
 	c.prune(ctx)
-	for _, look := range mail.queries {
-		look()
-	}
 	c.metrics.reconciled(time.Since(began), now)
 	return nil
 }
@@ -135,9 +134,6 @@ func (c *Controller) postpone(mail letters, err error) error {
 		return err
 	}
 	c.problem = err.Error()
-	for _, look := range mail.queries {
-		look()
-	}
 	c.log.Error("plan not durable, nothing is offered until it is", "err", err)
 	return nil
 }
@@ -146,6 +142,26 @@ func (c *Controller) postpone(mail letters, err error) error {
 func (c *Controller) adopt(plan reconciler.Plan) {
 	c.state, c.ownership, c.wakeAt, c.problem = plan.State, plan.Ownership, plan.WakeAt, ""
 	c.status = plan.Status
+	for _, r := range c.status.Rollouts {
+		for i, f := range r.Failing {
+			if f.Message == "" {
+				r.Failing[i].Message = c.complaints[f.Agent].text
+			}
+		}
+	}
+}
+
+// listen remembers what agents said when they failed: once they are home, they
+// say something else. It is for people, and lost with the process.
+func (c *Controller) listen(events []rollout.Event) {
+	for _, e := range events {
+		switch e.Kind {
+		case rollout.EventStarted:
+			maps.DeleteFunc(c.complaints, func(_ fleet.AgentID, said complaint) bool { return said.rollout == e.Rollout })
+		case rollout.EventAgentFailed:
+			c.complaints[e.Agent] = complaint{e.Rollout, e.Text}
+		}
+	}
 }
 
 // observeNow takes in what the watch has already delivered, without waiting.
