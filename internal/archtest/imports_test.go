@@ -73,6 +73,7 @@ func rooms() []room {
 		{"github.com/nats-io/", []string{"internal/store"}},
 		{"github.com/danielgtaylor/huma/v2", []string{"internal/web"}},
 		{"github.com/spf13/", []string{"cmd/bellwether"}},
+		{"golang.org/x/sys/unix", []string{"cmd/bellwether"}}, // how wide the terminal is
 		// What tests compare with; a conformance suite is a test in a package of its own.
 		{"github.com/google/go-cmp/", []string{"internal/store/storetest"}},
 		{"pgregory.net/rapid", []string{"internal/store/storetest"}},
