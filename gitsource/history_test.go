@@ -29,36 +29,7 @@ func TestHistories(t *testing.T) {
 			f := follow(t, config(t, r))
 			f.wantRevision(first)
 			f.wantNothing()
-			for _, step := range []struct {
-				name string
-				move func()
-			}{
-				{"advance", func() { r.commit("advance", "a.yaml", "a: 2\n") }},
-				{"several commits at once", func() {
-					for range 5 {
-						r.commit("one of five", "c.yaml", strings.Repeat("c: 2\n", 400)+r.git("rev-parse", "HEAD"))
-					}
-				}},
-				{"merge", func() {
-					r.git("checkout", "-q", "-b", "side", "HEAD~2")
-					r.commit("side", "side.yaml", "s: 1\n")
-					r.git("checkout", "-q", "main")
-					r.git("merge", "-q", "--no-ff", "-m", "merge", "side")
-				}},
-				{"rename and delete", func() {
-					r.git("mv", "deep/er/b.yaml", "b.yaml")
-					r.git("rm", "-q", "side.yaml")
-					r.commit("rename")
-				}},
-				{"force to an older commit", func() { r.git("reset", "-q", "--hard", "HEAD~3") }},
-				{"amend", func() { r.git("commit", "-q", "--amend", "--allow-empty", "-m", "amended") }},
-				{"orphan", func() {
-					r.git("checkout", "-q", "--orphan", "fresh")
-					r.commit("orphan", "new.yaml", "n: 1\n")
-					r.git("branch", "-q", "-M", "fresh", "main")
-				}},
-				{"packed", func() { r.commit("packed", "p.yaml", "p: 1\n"); r.git("gc", "-q"); r.git("pack-refs", "--all") }},
-			} {
+			for _, step := range histories(r) {
 				step.move()
 				s := f.wantRevision(r.git("rev-parse", "main"))
 				want := strings.Split(r.git("ls-tree", "-r", "--name-only", "main"), "\n")
@@ -73,5 +44,41 @@ func TestHistories(t *testing.T) {
 				f.wantNothing()
 			}
 		})
+	}
+}
+
+type step struct {
+	name string
+	move func()
+}
+
+// histories are what a branch can go through, in order.
+func histories(r *repo) []step {
+	return []step{
+		{"advance", func() { r.commit("advance", "a.yaml", "a: 2\n") }},
+		{"several commits at once", func() {
+			for range 5 {
+				r.commit("one of five", "c.yaml", strings.Repeat("c: 2\n", 400)+r.git("rev-parse", "HEAD"))
+			}
+		}},
+		{"merge", func() {
+			r.git("checkout", "-q", "-b", "side", "HEAD~2")
+			r.commit("side", "side.yaml", "s: 1\n")
+			r.git("checkout", "-q", "main")
+			r.git("merge", "-q", "--no-ff", "-m", "merge", "side")
+		}},
+		{"rename and delete", func() {
+			r.git("mv", "deep/er/b.yaml", "b.yaml")
+			r.git("rm", "-q", "side.yaml")
+			r.commit("rename")
+		}},
+		{"force to an older commit", func() { r.git("reset", "-q", "--hard", "HEAD~3") }},
+		{"amend", func() { r.git("commit", "-q", "--amend", "--allow-empty", "-m", "amended") }},
+		{"orphan", func() {
+			r.git("checkout", "-q", "--orphan", "fresh")
+			r.commit("orphan", "new.yaml", "n: 1\n")
+			r.git("branch", "-q", "-M", "fresh", "main")
+		}},
+		{"packed", func() { r.commit("packed", "p.yaml", "p: 1\n"); r.git("gc", "-q"); r.git("pack-refs", "--all") }},
 	}
 }
