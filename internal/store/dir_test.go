@@ -163,10 +163,10 @@ func TestDamage(t *testing.T) {
 			write(t, s, newMessage(prefixRoll+"edge", []byte(`{"name":"edge","wave":0,"phase":0,"target_revision":{},"stable_revision":{}}`)))
 		},
 		"a part of the ledger that is gone": func(t *testing.T, s *Store) {
-			must(t, s.engine.records.Purge(t.Context(), jetstream.WithPurgeSubject(baseSubject("edge", 1, 0))))
+			must(t, s.engine.records.Purge(t.Context(), jetstream.WithPurgeSubject("ctl.base.edge.>")))
 		},
 		"a delta that is gone": func(t *testing.T, s *Store) {
-			must(t, s.engine.records.Purge(t.Context(), jetstream.WithPurgeSubject(deltaSubject("edge", 0))))
+			must(t, s.engine.records.Purge(t.Context(), jetstream.WithPurgeSubject("ctl.delta.edge.>")))
 		},
 		"a rollout that is gone": func(t *testing.T, s *Store) {
 			must(t, s.engine.records.Purge(t.Context(), jetstream.WithPurgeSubject("ctl.*.edge.>")))

@@ -145,7 +145,7 @@ func TestKill(t *testing.T) {
 				t.Errorf("kill %d: found state %d, acknowledged was %d", i, n, acked)
 			case verb == "found":
 				if acked = n; killer == nil {
-					killer = time.AfterFunc(time.Duration(random.IntN(60_000))*time.Microsecond, kill)
+					killer = time.AfterFunc(time.Duration(random.IntN(100_000))*time.Microsecond, kill)
 				}
 			case verb == "acked":
 				acked = n

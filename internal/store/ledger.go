@@ -46,8 +46,10 @@ func (h *held) count() int {
 func (h *held) sum() sum { return h.headerSum.plus(h.extentSum).plus(h.ledgerSum) }
 
 // encode returns the records of next and what must be written to get there from
-// old, which is nil for a new rollout. If nothing changed it returns old.
-func encode(old *held, next rollout.State) (*held, []message, error) {
+// old, which is nil for a new rollout. If nothing changed it returns old. fresh is a
+// number that no earlier commit was given: with it no base or delta has the subject
+// of an earlier one.
+func encode(old *held, next rollout.State, fresh uint64) (*held, []message, error) {
 	if !utf8.ValidString(next.Name) {
 		return nil, nil, fmt.Errorf("encode rollout %q: its name is not UTF-8", next.Name)
 	}
@@ -67,7 +69,7 @@ func encode(old *held, next rollout.State) (*held, []message, error) {
 		h.headerSum = m.sum()
 		out = append(out, m)
 	}
-	ledger := encodeLedger(h, old, next.Ledger, tok)
+	ledger := encodeLedger(h, old, next.Ledger, tok, fresh)
 	if old == nil || h.extent != old.extent {
 		body, err := json.Marshal(h.extent)
 		if err != nil {
@@ -85,7 +87,7 @@ func encode(old *held, next rollout.State) (*held, []message, error) {
 
 // encodeLedger brings h, a copy of old, to the ledger next: by deltas as long as
 // they weigh less than a base.
-func encodeLedger(h, old *held, next rollout.Ledger, tok string) []message {
+func encodeLedger(h, old *held, next rollout.Ledger, tok string, fresh uint64) []message {
 	if old != nil {
 		changed, removed := next.Changes(old.state.Ledger)
 		if len(changed)+len(removed) == 0 {
@@ -108,7 +110,8 @@ func encodeLedger(h, old *held, next rollout.Ledger, tok string) []message {
 			return out
 		}
 	}
-	h.extent = extent{Gen: h.extent.Gen + 1, First: h.extent.Next, Next: h.extent.Next, Entries: next.Len()}
+	first := max(h.extent.Next, fresh)
+	h.extent = extent{Gen: fresh, First: first, Next: first, Entries: next.Len()}
 	h.ledgerSum, h.base, h.weight = sum{}, 0, 0
 	var out []message
 	for _, b := range packBase(next) {

@@ -84,7 +84,6 @@ func (m *mirror) verify() error {
 type refuse struct {
 	subject string
 	before  uint64 // set once the commit is stored
-	tomb    bool   // the commit's own record is refuse too
 }
 
 // change is a commit to be: the records after it, and what to write.
@@ -109,7 +108,7 @@ func (m *mirror) diff(next reconciler.State, id string, epoch uint64, force bool
 		}
 		wanted[tok] = true
 		old := m.rollouts[tok]
-		h, out, err := encode(old, r)
+		h, out, err := encode(old, r, m.revision+1)
 		if err != nil {
 			return nil, err
 		}
@@ -140,12 +139,11 @@ func (m *mirror) diff(next reconciler.State, id string, epoch uint64, force bool
 	return c, c.frame(next.Watched, id, epoch)
 }
 
-// gone is the refuse of a rollout that was removed.
+// gone is the refuse of a rollout that was removed. Its header and extent stay, the
+// header empty: where a record was written several times and the last is taken
+// out, the engine may come up after a crash with the one before.
 func gone(tok string) []refuse {
-	return []refuse{
-		{subject: prefixBase + tok + ".>"}, {subject: prefixDelta + tok + ".>"},
-		{subject: prefixLedger + tok}, {subject: prefixRoll + tok, tomb: true},
-	}
+	return []refuse{{subject: prefixBase + tok + ".>"}, {subject: prefixDelta + tok + ".>"}}
 }
 
 // frame puts the records around the messages that every commit has.
@@ -203,11 +201,11 @@ func (m *mirror) apply(read map[string]found) (*mirror, error) {
 	return to, nil
 }
 
-// counts reports whether a record is one that m needs: a frame record, or one that
-// the manifest is about.
+// counts reports whether a record is no refuse: every base and delta is that does
+// not belong to a rollout's extent.
 func (m *mirror) counts(subject string) bool {
 	part := strings.Split(subject, ".")
-	if len(part) < 3 {
+	if len(part) < 4 {
 		return true
 	}
 	h := m.rollouts[part[2]]

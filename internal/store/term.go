@@ -234,9 +234,7 @@ func (t *Term) resolve(ctx context.Context) (*change, error) {
 // adopt makes a stored change the base. No other open write can be stored now.
 func (t *Term) adopt(c *change, revision uint64) {
 	for _, r := range c.refuse {
-		if r.before = t.base.revision + 1; r.tomb {
-			r.before = revision
-		}
+		r.before = t.base.revision + 1
 		t.refuse = append(t.refuse, r)
 	}
 	c.next.revision = revision
