@@ -88,6 +88,25 @@ func TestATimeoutFollowedByANewHealthyProcessCountsAsApplied(t *testing.T) {
 	}
 }
 
+// A server that restarts while an agent applies hears of the time-out and of the
+// health in one report, and never saw when the process before had started.
+func TestATimeoutThatWasMissedCountsAsAppliedOnceHealthy(t *testing.T) {
+	first := remote(bad, fleet.Failed, "Config apply timeout exceeded")
+	first.Health = health(true, 5).Health
+	if a := life(first)[0]; !a.Good(bad) || !a.LastFailed.IsZero() {
+		t.Errorf("healthy after the time-out: status %v, last failed %v", a.Status, a.LastFailed)
+	}
+	first.Health = health(false, 5).Health
+	if a := life(first)[0]; a.Status != fleet.Failed || a.LastFailed != bad {
+		t.Errorf("unhealthy after the time-out: status %v, last failed %v", a.Status, a.LastFailed)
+	}
+	first = remote(bad, fleet.Failed, "Agent exited unexpectedly with exit code 1 while applying configuration")
+	first.Health = health(true, 5).Health
+	if a := life(first)[0]; a.Status != fleet.Failed {
+		t.Errorf("another failure: status %v, want failed", a.Status)
+	}
+}
+
 func TestATimeoutWithTheOldProcessStaysFailed(t *testing.T) {
 	lives := life(
 		remote(good, fleet.Applied, ""), health(true, 0),

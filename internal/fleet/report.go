@@ -49,7 +49,8 @@ type Effective struct {
 //     ([Agent.Settling]): a Collector that restarts is unhealthy for a moment, and
 //     healthy before it has settled;
 //   - FAILED because of a time-out, followed by health from a process that started
-//     later, counts as applied: the Supervisor never corrects that status;
+//     later, counts as applied: the Supervisor never corrects that status. So does
+//     one that became healthy while we were away and could not see it start;
 //   - a delivery once reported FAILED is remembered in LastFailed.
 func Fold(a Agent, r Report) Agent {
 	if r.Session < a.Session {
@@ -105,7 +106,7 @@ func foldHealth(a Agent, h Health) Agent {
 const timedOut = "Config apply timeout exceeded"
 
 func forgiveTimeout(a Agent) Agent {
-	restarted := !a.StartedBefore.IsZero() && a.Started.After(a.StartedBefore)
+	restarted := a.Started.After(a.StartedBefore) // also when StartedBefore is not known
 	if a.Status != Failed || a.Error != timedOut || !a.Healthy || !restarted {
 		return a
 	}
