@@ -133,6 +133,9 @@ func (c *Controller) postpone(mail letters, err error) error {
 	if errors.Is(err, ErrDeposed) {
 		return err
 	}
+	if errors.Is(err, context.Canceled) {
+		return nil // we are stopping: the next start plans afresh
+	}
 	c.problem = err.Error()
 	c.log.Error("plan not durable, nothing is offered until it is", "err", err)
 	return nil
