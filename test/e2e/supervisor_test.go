@@ -28,7 +28,7 @@ type supervisor struct {
 
 // applyTimeout is how long a Supervisor watches a new config before it says
 // APPLIED: always the full time.
-const applyTimeout = 2 * time.Second
+const applyTimeout = 3 * time.Second
 
 func newSupervisor(t *testing.T, dir, endpoint string, canary bool) *supervisor {
 	t.Helper()
