@@ -25,7 +25,7 @@ type gitRemote struct {
 	have     plumbing.Hash   // the commit the store is complete for
 	first    int             // objects in the store when it was new
 	filtered bool            // the server leaves out large files
-	bodies   map[plumbing.Hash][]byte
+	known    contents
 }
 
 func (r *gitRemote) close()            { r.transport.close() }
@@ -95,12 +95,12 @@ func (r *gitRemote) fetchOnce(ctx context.Context) (fleet.Snapshot, error) {
 		return fleet.Snapshot{}, err
 	}
 	r.have = want
-	w := walker{store: r.store, limits: r.limits, filtered: r.filtered, known: r.bodies}
+	w := walker{store: r.store, limits: r.limits, filtered: r.filtered, known: r.known}
 	s, err := w.snapshot(want, r.branch, r.root)
 	if err != nil {
 		return s, err
 	}
-	r.bodies = w.bodies
+	r.known = w.read
 	if r.first == 0 {
 		r.first = len(r.store.Objects)
 	} else if len(r.store.Objects) > 2*r.first+1000 {

@@ -26,7 +26,7 @@ type local struct {
 	path string // absolute
 
 	repository string // the git directory of the last look; "" for a plain directory
-	bodies     map[plumbing.Hash][]byte
+	known      contents
 	plain      plain
 	watch      []string
 }
@@ -93,10 +93,10 @@ func (l *local) load() (fleet.Snapshot, error) {
 	if err != nil {
 		return fleet.Snapshot{}, err
 	}
-	w := walker{store: store, limits: l.cfg.Limits, known: l.bodies}
+	w := walker{store: store, limits: l.cfg.Limits, known: l.known}
 	s, err := w.snapshot(hash, l.cfg.Branch, l.cfg.Path)
 	if err == nil {
-		l.bodies = w.bodies
+		l.known = w.read
 	}
 	return s, err
 }

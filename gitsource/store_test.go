@@ -47,7 +47,8 @@ func TestBrokenStoreIsFetchedAgain(t *testing.T) {
 		remote := f.s.remote.(*gitRemote)
 		hash := plumbing.NewHash(r.git("rev-parse", name))
 		delete(remote.store.Objects, hash)
-		delete(remote.bodies, hash)
+		delete(remote.known.bodies, hash)
+		delete(remote.known.trees, hash)
 		text += "one more line\n"
 		f.wantRevision(r.commit("next", "deep/b.txt", text, "a.yaml", text[:100]))
 	}

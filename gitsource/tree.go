@@ -23,18 +23,25 @@ import (
 type walker struct {
 	store    storer.EncodedObjectStorer
 	limits   Limits
-	filtered bool                     // the server left out large files
-	known    map[plumbing.Hash][]byte // bodies of the snapshot before
+	filtered bool     // the server left out large files
+	known    contents // of the snapshot before
 
-	bodies  map[plumbing.Hash][]byte // bodies of this one
+	read    contents // of this one
 	files   []fleet.Source
 	visited int // directories
 	size    int64
 }
 
+// contents are objects that were read and checked, by the hash of what is in
+// them: what has not changed is not read again. Nobody changes them.
+type contents struct {
+	bodies map[plumbing.Hash][]byte
+	trees  map[plumbing.Hash][]entry
+}
+
 // snapshot reads commit and everything below root.
 func (w *walker) snapshot(commit plumbing.Hash, branch, root string) (fleet.Snapshot, error) {
-	raw, err := w.read(plumbing.CommitObject, commit, "the commit")
+	raw, err := w.object(plumbing.CommitObject, commit, "the commit")
 	if err != nil {
 		return fleet.Snapshot{}, err
 	}
@@ -52,7 +59,7 @@ func (w *walker) snapshot(commit plumbing.Hash, branch, root string) (fleet.Snap
 		ID: commit.String(), Branch: branch, Time: c.Committer.When,
 		Author: printable(c.Author.Name, 100), Subject: printable(subject, 200),
 	}}
-	w.bodies = make(map[plumbing.Hash][]byte)
+	w.read = contents{bodies: make(map[plumbing.Hash][]byte), trees: make(map[plumbing.Hash][]entry)}
 	if err := w.enter(c.TreeHash, root); err != nil {
 		return fleet.Snapshot{}, err
 	}
@@ -132,31 +139,41 @@ func (w *walker) file(e entry, path string) error {
 }
 
 func (w *walker) body(hash plumbing.Hash, path string) ([]byte, error) {
-	body, ok := w.bodies[hash]
+	body, ok := w.read.bodies[hash]
 	if !ok {
-		body, ok = w.known[hash]
+		body, ok = w.known.bodies[hash]
 	}
 	if !ok {
 		var err error
-		if body, err = w.read(plumbing.BlobObject, hash, path); err != nil {
+		if body, err = w.object(plumbing.BlobObject, hash, path); err != nil {
 			return nil, err
 		}
 	}
-	w.bodies[hash] = body
+	w.read.bodies[hash] = body
 	return body, nil
 }
 
 func (w *walker) tree(hash plumbing.Hash, dir string) ([]entry, error) {
-	raw, err := w.read(plumbing.TreeObject, hash, "the directory "+dir)
-	if err != nil {
-		return nil, err
+	entries, ok := w.read.trees[hash]
+	if !ok {
+		entries, ok = w.known.trees[hash]
 	}
-	return parseTree(raw, dir)
+	if !ok {
+		raw, err := w.object(plumbing.TreeObject, hash, "the directory "+dir)
+		if err != nil {
+			return nil, err
+		}
+		if entries, err = parseTree(raw, dir); err != nil {
+			return nil, err
+		}
+	}
+	w.read.trees[hash] = entries
+	return entries, nil
 }
 
-// read returns an object whose content has the hash that names it: a repository
+// object returns one whose content has the hash that names it: a repository
 // on disk can hold anything.
-func (w *walker) read(kind plumbing.ObjectType, hash plumbing.Hash, what string) ([]byte, error) {
+func (w *walker) object(kind plumbing.ObjectType, hash plumbing.Hash, what string) ([]byte, error) {
 	size, err := w.store.EncodedObjectSize(hash)
 	if err != nil {
 		return nil, w.missing(kind, hash, what, err)
