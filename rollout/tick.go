@@ -180,9 +180,9 @@ func (t *tick) setHold(h Hold) {
 // that was frozen at the start, or of the agents there are when no attempt runs.
 //
 // Example: maxUnavailable 10% of 25 agents is 2. Two agents are in flight, so none
-// is offered; one becomes good, so one is. A commit supersedes while one of the
-// two is broken: it stays disturbed, its repair costs nothing, and one other may
-// go with it (testdata/budget.txt).
+// is offered; one becomes good, so one is. A commit supersedes: the two in flight
+// stay disturbed, their repair costs nothing, and nobody else goes with them until
+// one of them is good (testdata/budget.txt).
 func (t *tick) budget() int {
 	total := 0
 	if t.s.Phase != Completed && t.s.Phase != RolledBack {
