@@ -22,21 +22,21 @@ func drawState(t *rapid.T, was reconciler.State) reconciler.State {
 		case what == 0: // gone, or not there yet
 			continue
 		case what == 1 || !ok: // anew
-			r = storetest.Rollout(name, rapid.IntRange(0, 3000).Draw(t, "agents"))
+			r = storetest.Rollout(name, rapid.IntRange(0, 1500).Draw(t, "agents"))
 		case what == 2:
 			r.Phase = rapid.SampledFrom(rollout.Phases()).Draw(t, "phase")
 		case what == 3:
 			edit := r.Ledger.Edit()
-			from := rapid.IntRange(0, 3000).Draw(t, "from")
+			from := rapid.IntRange(0, 1500).Draw(t, "from")
 			for i := range rapid.IntRange(0, 300).Draw(t, "removed") {
 				edit.Remove(storetest.AgentID(from + i))
 			}
 			r.Ledger = edit.Ledger()
 		case what == 4: // a wave, in one go
-			all := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0)).Perm(4000)
-			r = storetest.Offered(r, next.Watched, all[:rapid.IntRange(0, 4000).Draw(t, "wave")]...)
+			all := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0)).Perm(2000)
+			r = storetest.Offered(r, next.Watched, all[:rapid.IntRange(0, 2000).Draw(t, "wave")]...)
 		case what <= 8:
-			r = storetest.Offered(r, next.Watched, rapid.SliceOfN(rapid.IntRange(0, 4000), 0, 4).Draw(t, "offered")...)
+			r = storetest.Offered(r, next.Watched, rapid.SliceOfN(rapid.IntRange(0, 2000), 0, 4).Draw(t, "offered")...)
 		}
 		next.Rollouts = append(next.Rollouts, r)
 	}
@@ -51,7 +51,7 @@ func TestDeltasEqualBases(t *testing.T) {
 		leader, follower := &mirror{}, &mirror{}
 		disk := map[string]message{}
 		var state reconciler.State
-		for i := range rapid.IntRange(1, 25).Draw(t, "commits") {
+		for i := range rapid.IntRange(1, 15).Draw(t, "commits") {
 			state = drawState(t, state)
 			c, err := leader.diff(state, fmt.Sprint(i), 1, false)
 			if err != nil {
