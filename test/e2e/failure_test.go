@@ -107,7 +107,7 @@ func TestCollectorKilledDuringSoak(t *testing.T) {
 
 	// The Supervisor restarts the Collector 5 s after its end. With this there is
 	// no time left to soak again.
-	p.minHealthyTime, p.healthyDeadline, p.progressDeadline = 9*time.Second, 13*time.Second, 60*time.Second
+	p.minHealthyTime, p.healthyDeadline, p.progressDeadline = 11*time.Second, 16*time.Second, 60*time.Second
 	victim := w.canaries()[0]
 	w.repo.commit("roll out v2 with care", good("v2"), p.manifests())
 	w.await("the canary soaks", 60*time.Second, func() (bool, string) {
