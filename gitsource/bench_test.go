@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -47,7 +46,7 @@ func commitOne(b *testing.B, r *repo, i int) {
 
 func quiet(b *testing.B, url string) *follower {
 	b.Helper()
-	f := follow(b, Config{URL: url, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	f := follow(b, Config{URL: url, Logger: slog.New(slog.DiscardHandler)})
 	if u := f.look(); u.Snapshot == nil {
 		b.Fatalf("no snapshot: %+v", u.Status)
 	}
@@ -114,7 +113,7 @@ func BenchmarkOneFileCommit(b *testing.B) {
 		},
 	} {
 		b.Run(kind, func(b *testing.B) {
-			cfg.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
+			cfg.Logger = slog.New(slog.DiscardHandler)
 			f := follow(b, cfg)
 			if u := f.look(); u.Snapshot == nil || len(u.Snapshot.Files) != 10_000 {
 				b.Fatalf("no snapshot: %+v", u.Status)

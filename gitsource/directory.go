@@ -80,7 +80,7 @@ func contentID(files []fleet.Source) string {
 		sum.Write([]byte{byte(f.Kind)})
 		binary.BigEndian.PutUint64(size[:], uint64(len(f.Path)))
 		sum.Write(size[:])
-		io.WriteString(sum, f.Path)
+		sum.Write([]byte(f.Path))
 		binary.BigEndian.PutUint64(size[:], uint64(len(f.Body)))
 		sum.Write(size[:])
 		sum.Write(f.Body)

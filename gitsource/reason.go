@@ -112,7 +112,7 @@ func fail(reason Reason, format string, args ...any) error {
 // that did not answer as it should.
 func classify(err error) *failure {
 	if f, ok := errors.AsType[*failure](err); ok {
-		if error(f) == err {
+		if error(f) == err { //nolint:errorlint // asks whether anything is wrapped around it
 			return f
 		}
 		return &failure{reason: f.reason, after: f.after, err: err}

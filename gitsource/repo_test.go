@@ -94,7 +94,6 @@ type server struct {
 	requests atomic.Int64
 	posts    atomic.Int64
 	sent     atomic.Int64 // bytes of bodies
-	received atomic.Int64
 }
 
 func (s *server) set(f func(w http.ResponseWriter, r *http.Request) bool) {

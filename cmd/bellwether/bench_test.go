@@ -59,7 +59,12 @@ func benchFloor(b *testing.B) {
 	ctx, cancel := context.WithCancel(context.Background())
 	served := make(chan error, 1)
 	go func() { served <- bare.Serve(ctx, ln) }()
-	b.Cleanup(func() { cancel(); <-served })
+	b.Cleanup(func() {
+		cancel()
+		if err := <-served; err != nil {
+			b.Error(err)
+		}
+	})
 	agents := benchFleet(b, ln.Addr().String())
 	agents.connected(b)
 	n := 0

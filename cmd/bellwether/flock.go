@@ -96,7 +96,7 @@ func runFlock(cmd *cobra.Command, cfg sim.FleetConfig) error {
 			return &failure{code: exitNo, err: err}
 		case <-ticker.C:
 		case <-ctx.Done():
-			<-done
+			_ = <-done // it ended because it was told to
 			return cmd.Context().Err()
 		}
 	}

@@ -19,19 +19,16 @@ func anywhere(dir string, more ...string) []string {
 	}, more...)
 }
 
-// Start-up mistakes end with one clear line and exit code 2.
-func TestStartUpMistakes(t *testing.T) {
-	taken, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = taken.Close() }()
+// mistake is one way to start a server wrongly.
+type mistake struct {
+	prepare func(t *testing.T, dir string)
+	args    func(dir string) []string
+	want    []string // parts of the one line
+}
 
-	tests := map[string]struct {
-		prepare func(t *testing.T, dir string)
-		args    func(dir string) []string
-		want    []string // parts of the one line
-	}{
+// mistakes returns all of them; taken is an address that somebody else has.
+func mistakes(taken string) map[string]mistake {
+	return map[string]mistake{
 		"no repository": {
 			args: func(string) []string { return []string{"serve"} },
 			want: []string{"no fleet repository", "--git"},
@@ -59,8 +56,8 @@ func TestStartUpMistakes(t *testing.T) {
 			want: []string{"--config", "none.yaml", "no such file"},
 		},
 		"port taken": {
-			args: func(dir string) []string { return anywhere(dir, "--listen-http", taken.Addr().String()) },
-			want: []string{"--listen-http", taken.Addr().String(), "address already in use"},
+			args: func(dir string) []string { return anywhere(dir, "--listen-http", taken) },
+			want: []string{"--listen-http", taken, "address already in use"},
 		},
 		"not loopback and nobody authenticated": {
 			args: func(dir string) []string { return anywhere(dir, "--listen-opamp", "0.0.0.0:0") },
@@ -76,14 +73,14 @@ func TestStartUpMistakes(t *testing.T) {
 			args: func(dir string) []string {
 				return anywhere(dir, "--git", "ssh://git@127.0.0.1/fleet.git", "--git-ssh-key", filepath.Join(dir, "id"))
 			},
-			want: []string{filepath.Join("id"), "no such file"},
+			want: []string{"id", "no such file"},
 		},
 		"a key that is none": {
 			prepare: func(t *testing.T, dir string) { write(t, dir, "id", "not a key") },
 			args: func(dir string) []string {
 				return anywhere(dir, "--git", "ssh://git@127.0.0.1/fleet.git", "--git-ssh-key", filepath.Join(dir, "id"))
 			},
-			want: []string{filepath.Join("id"), "key"},
+			want: []string{"id", "key"},
 		},
 		"data directory of a newer version": {
 			prepare: func(t *testing.T, dir string) { makeNewer(t, dir) },
@@ -101,7 +98,16 @@ func TestStartUpMistakes(t *testing.T) {
 			want:    []string{"data", "not a directory"},
 		},
 	}
-	for name, test := range tests {
+}
+
+// Start-up mistakes end with one clear line and exit code 2.
+func TestStartUpMistakes(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = taken.Close() }()
+	for name, test := range mistakes(taken.Addr().String()) {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			write(t, dir, "fleet/README.md", "nothing yet\n")

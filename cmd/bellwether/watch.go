@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/bellwether-opamp/bellwether/internal/web"
@@ -46,10 +47,10 @@ func (c *connection) watch(cmd *cobra.Command, every time.Duration, fetch func()
 		if err != nil {
 			return c.explain(cmd.Context(), err)
 		}
-		picture := ""
+		var picture strings.Builder
 		for _, r := range rollouts {
 			if screen.live {
-				picture += colours.picture(r, screen.width)
+				picture.WriteString(colours.picture(r, screen.width))
 				continue
 			}
 			line := fmt.Sprintf("%s %s wave %s settled %s failed %d", r.Name, sentence(r), waveLabel(r), settled(r), failed(r))
@@ -59,7 +60,7 @@ func (c *connection) watch(cmd *cobra.Command, every time.Duration, fetch func()
 			}
 		}
 		if screen.live {
-			screen.show(picture)
+			screen.show(picture.String())
 		}
 		select {
 		case <-ticker.C:

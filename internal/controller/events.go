@@ -84,7 +84,7 @@ func (c *Controller) logEvent(e rollout.Event) {
 	case rollout.EventConflict:
 		level, message = slog.LevelWarn, "agent selected by two rollouts"
 	}
-	c.log.Log(context.Background(), level, message, eventAttrs(e)...)
+	c.log.Log(context.Background(), level, message, eventAttrs(e)...) //nolint:sloglint // one of the constants above
 }
 
 func eventAttrs(e rollout.Event) []any {

@@ -125,7 +125,7 @@ func call[T any](ctx context.Context, c *Client, method, path string, body []byt
 	}
 	client := c.HTTP
 	if client == nil {
-		client = http.DefaultClient
+		client = &http.Client{Timeout: 30 * time.Second}
 	}
 	resp, err := client.Do(req)
 	if err != nil {
