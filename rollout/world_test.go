@@ -308,7 +308,7 @@ func law(t *testing.T, make func(fail func(string, ...any)) func(look)) {
 		number := rapid.Uint64()
 		seed := number.Draw(t, "seed")
 		random := rand.New(rand.NewPCG(seed, 1))
-		ticks := rapid.IntRange(1, 150).Draw(t, "ticks")
+		ticks := rapid.IntRange(1, 100).Draw(t, "ticks")
 		run(func(n int) int {
 			if n <= 1 {
 				return 0
