@@ -19,10 +19,12 @@ const (
 	Superseded               // in history only
 )
 
-// Hold says why nothing moves while a rollout is Progressing.
+// Hold says why nothing moves. Every one may appear while Progressing;
+// UserPaused, ControllerRestart and BudgetExhausted also in other phases, where
+// agents that join, drift or go home wait for the same reasons.
 type Hold uint8
 
-// The holds. Each but NoEvidence freezes the progress deadline.
+// The holds. Each but NoEvidence stops the progress deadline while it lasts.
 const (
 	NoHold Hold = iota
 	UserPaused
