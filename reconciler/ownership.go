@@ -1,6 +1,7 @@
 package reconciler
 
 import (
+	"maps"
 	"slices"
 
 	"github.com/bellwether-opamp/bellwether/internal/fleet"
@@ -120,9 +121,7 @@ func merged(reported fleet.Labels, rules []manifest.LabelRule) fleet.Labels {
 			}
 			if !ours {
 				clone := make(fleet.Labels, len(reported)+len(rule.Set))
-				for k, v := range reported {
-					clone[k] = v
-				}
+				maps.Copy(clone, reported)
 				out, ours = clone, true
 			}
 			out[k] = v

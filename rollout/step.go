@@ -81,6 +81,7 @@ func Step(prev State, in Input) Output {
 	case Paused:
 		t.welcome()
 		t.setHold(t.held)
+	case Progressing, RollingBack, Superseded: // have had their turn, or are history
 	}
 	return t.output()
 }

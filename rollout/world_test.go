@@ -40,7 +40,6 @@ type simAgent struct {
 	temper  temper
 	offered fleet.Delivery // on its way
 	due     time.Time      // when it will be applied
-	before  fleet.Delivery // what it goes back to
 	failed  map[fleet.Delivery]bool
 	session fleet.Delivery // what this session was offered last
 }

@@ -55,17 +55,17 @@ func TestNewerLayout(t *testing.T) {
 	must(t, err)
 	id.Version = layout + 1
 	must(t, writeIdentity(dir, id))
-	refuses(t, dir, ErrNewer)
+	_ = refuses(t, dir, ErrNewer)
 }
 
 func TestLostIdentity(t *testing.T) {
 	dir := closed(t)
 	must(t, os.Remove(filepath.Join(dir, identityName)))
-	refuses(t, dir, ErrCorrupt)
+	_ = refuses(t, dir, ErrCorrupt)
 	must(t, os.WriteFile(filepath.Join(dir, identityName), []byte(`{"version":1,"id":"another","ready":true}`), 0o600))
-	refuses(t, dir, ErrCorrupt)
+	_ = refuses(t, dir, ErrCorrupt)
 	must(t, os.WriteFile(filepath.Join(dir, identityName), []byte(`{"ver`), 0o600))
-	refuses(t, dir, ErrCorrupt)
+	_ = refuses(t, dir, ErrCorrupt)
 }
 
 // TestMissingStream: a stream of an initialised directory that is not there is
@@ -75,13 +75,13 @@ func TestMissingStream(t *testing.T) {
 		for _, file := range []string{"", "meta.inf"} {
 			dir := closed(t)
 			must(t, os.RemoveAll(filepath.Join(dir, engineName, "jetstream", "$G", "streams", stream, file)))
-			refuses(t, dir, ErrMissingStream)
-			refuses(t, dir, ErrMissingStream) // nor by the refusal itself
+			_ = refuses(t, dir, ErrMissingStream)
+			_ = refuses(t, dir, ErrMissingStream) // nor by the refusal itself
 		}
 	}
 	dir := closed(t)
 	must(t, os.RemoveAll(filepath.Join(dir, engineName)))
-	refuses(t, dir, ErrMissingStream)
+	_ = refuses(t, dir, ErrMissingStream)
 }
 
 // TestFlippedMeta: a bit that flips in the description of the stream makes the
@@ -89,7 +89,7 @@ func TestMissingStream(t *testing.T) {
 func TestFlippedMeta(t *testing.T) {
 	dir := closed(t)
 	flip(t, filepath.Join(dir, engineName, "jetstream", "$G", "streams", streamRecords, "meta.inf"), 0.5)
-	refuses(t, dir, ErrMissingStream)
+	_ = refuses(t, dir, ErrMissingStream)
 }
 
 func flip(t *testing.T, file string, at float64) {
