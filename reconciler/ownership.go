@@ -31,8 +31,9 @@ type Ownership struct {
 }
 
 // NewOwnership matches the agents, sorted by ID, to the rollouts of the set. An
-// agent that only the records know, because we restarted and it has not come back
-// yet, stays with the rollout whose ledger holds it, for its labels are unknown.
+// agent whose labels are unknown, because we restarted and it has not come back yet,
+// or has and does not repeat itself, stays with the rollout whose ledger holds it;
+// when none does, nobody owns it until it describes itself.
 func NewOwnership(set *manifest.Set, s State, agents []*fleet.Agent) *Ownership {
 	o := &Ownership{set: set, agents: agents, owner: make([]int32, len(agents))}
 	index := map[string]int32{}
@@ -52,7 +53,7 @@ func NewOwnership(set *manifest.Set, s State, agents []*fleet.Agent) *Ownership 
 	o.owned = make([][]*fleet.Agent, len(o.names))
 	for i, a := range agents {
 		owner := held[i]
-		if owner < 0 || !unseen(a) {
+		if described(a) {
 			owner = match(set, a)
 		}
 		o.owner[i] = owner
@@ -72,8 +73,12 @@ func NewOwnership(set *manifest.Set, s State, agents []*fleet.Agent) *Ownership 
 	return o
 }
 
-// unseen reports whether only the records know the agent.
-func unseen(a *fleet.Agent) bool { return !a.Connected && a.Capabilities == 0 }
+// described reports whether the agent has told its labels since we started: the
+// first message of a session may leave out what has not changed.
+func described(a *fleet.Agent) bool { return a.Labels != nil }
+
+// unseen reports whether the agent has not yet said what it can do.
+func unseen(a *fleet.Agent) bool { return a.Capabilities == 0 }
 
 // holders returns, for each agent, the rollout whose ledger has it, or nobody.
 func holders(s State, agents []*fleet.Agent, index map[string]int32) []int32 {

@@ -216,3 +216,36 @@ func TestAGapIsNobodysFault(t *testing.T) {
 	expect(t, "hold", plan.Status.Rollouts[0].Hold, rollout.ControllerRestart)
 	expect(t, "phase", plan.Status.Rollouts[0].Phase, rollout.Progressing)
 }
+
+// TestAnAgentThatDoesNotRepeatItselfKeepsItsPlace: we restart, and the first
+// message of an agent leaves out what has not changed since the last one.
+func TestAnAgentThatDoesNotRepeatItselfKeepsItsPlace(t *testing.T) {
+	w := newWorld(t, twoRollouts(t, "-1"), fleet.Labels{"role": "edge"}, fleet.Labels{"role": "edge"})
+	w.settle()
+	edge, _ := w.state.Rollout("edge")
+	before := edge.Ledger.Len()
+	a := w.agents[0]
+	was := *a
+	for _, capabilities := range []fleet.Capabilities{was.Capabilities, 0} { // polls may leave them out, too
+		*a = fleet.Agent{ID: was.ID, Connected: true, Since: w.now, Capabilities: capabilities}
+		w.own = nil
+		w.step()
+		edge, _ = w.state.Rollout("edge")
+		expect(t, "edge's ledger", edge.Ledger.Len(), before)
+	}
+	*a = was
+	w.own = nil
+	w.step()
+	for _, o := range w.plan.Offers {
+		t.Errorf("offered %v to %v: it runs what it should", o.Delivery.Short(), o.Agent)
+	}
+}
+
+// TestAnUndescribedStrangerIsNobodys: a selector that only excludes would match
+// labels that are not known yet.
+func TestAnUndescribedStrangerIsNobodys(t *testing.T) {
+	set := parse(t, strings.NewReplacer("operator: Exists", "operator: DoesNotExist", "PRIORITY", "-1").Replace(two))
+	w := newWorld(t, set, nil, fleet.Labels{})
+	w.step()
+	expect(t, "owners", owners(w), []string{"nobody", "gateway"})
+}

@@ -205,8 +205,8 @@ func reachable(a *fleet.Agent) bool {
 }
 
 // unseen reports whether only our records know the agent: we restarted, and it
-// has not come back yet.
-func unseen(a *fleet.Agent) bool { return !a.Connected && a.Capabilities == 0 }
+// has not come back yet, or not yet said what it can do.
+func unseen(a *fleet.Agent) bool { return a.Capabilities == 0 }
 
 func healthy(a *fleet.Agent) bool {
 	return a.Healthy || !a.Capabilities.Has(fleet.ReportsHealth)
