@@ -201,7 +201,7 @@ func (r Rule) String() string {
 		parts = []string{"*"}
 	}
 	s := strings.Join(parts, ",") + ":" + r.Fault.String()
-	if r.After != 0 {
+	if r.After != 0 || faults()[r.Fault].after != 0 { // 0 is not left out where it is not the default
 		s += "=" + r.After.String()
 	}
 	return s

@@ -27,6 +27,7 @@ func TestParseFaultReadsTheGrammar(t *testing.T) {
 		{"contains(a, b: unk):refuse", Refuse, 0, true, "contains(a, b: unk):refuse"},
 		{"contains(f(x)):offline=1m", Offline, time.Minute, false, "contains(f(x)):offline=1m0s"},
 		{"ring=canary,contains(unknown_exporter):self-revert", SelfRevert, 5 * time.Second, true, "ring=canary,contains(unknown_exporter):self-revert=5s"},
+		{"*:slow=0", Slow, 0, true, "*:slow=0s"},
 		{"url=http://a:80:flapping=1s", Flapping, time.Second, true, "url=http://a:80:flapping=1s"},
 	} {
 		r, err := ParseFault(tc.in)
