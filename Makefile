@@ -3,6 +3,7 @@
 SHELL    := /bin/sh
 GO       ?= go
 BIN      := bin
+COMMIT   ?= $(shell git rev-parse --short=10 HEAD 2>/dev/null)
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 FUZZTIME ?= 20s
 CHECKS   ?= 5000
@@ -20,7 +21,7 @@ help: ## print this
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 build: ## build bin/bellwether, static
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o $(BIN)/bellwether ./cmd/bellwether
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION) -X main.builtFrom=$(COMMIT)" -o $(BIN)/bellwether ./cmd/bellwether
 
 demo: build ## see a good commit pass and a bad one caught, with 60 simulated agents
 	./$(BIN)/bellwether demo

@@ -28,7 +28,7 @@ func newWorld(t *testing.T, set *manifest.Set, labels ...fleet.Labels) *world {
 	for i, l := range labels {
 		w.agents = append(w.agents, &fleet.Agent{
 			ID: fleet.AgentID{byte(i + 1)}, Labels: l, Capabilities: everything,
-			Connected: true, Known: true, Healthy: true, Since: w.now,
+			Connected: true, Known: true, Healthy: true, Since: w.now.Add(-time.Hour),
 		})
 	}
 	return w

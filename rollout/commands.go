@@ -88,7 +88,8 @@ func (t *tick) rollback() (refusal string) {
 	case t.s.Stable.IsZero():
 		return "there is no config to go back to: none has completed yet"
 	}
-	t.s.Blocked, t.s.Failure = t.s.Target, "rolled back by a person"
+	t.noteBad()
+	t.s.Failure = "rolled back by a person"
 	t.noteTried(t.s.TargetDelivery())
 	t.turnBack()
 	return ""

@@ -59,6 +59,9 @@ func (t *tick) offerHome() (blocked int) {
 			}
 			next := *e
 			next.Assigned, next.GoodSince = fleet.Delivery{}, time.Time{}
+			if next.Result == InFlight {
+				next.Result = Inconclusive // nowhere to go: it keeps what it has, which proves nothing
+			}
 			t.put(e, t.soak(a, next))
 		case !reachable(a):
 			next := *e

@@ -214,6 +214,12 @@ func TestL2CalmWeather(t *testing.T) {
 			w.react()
 			l = w.step(nil)
 		}
+		if len(w.agents) == 0 {
+			if w.state.Phase != Progressing || w.state.Hold != NoReachableAgents {
+				t.Fatalf("completed by nobody:\n%v", l)
+			}
+			return
+		}
 		if w.state.Phase != Completed {
 			t.Fatalf("after half an hour of calm weather:\n%v", l)
 		}

@@ -71,7 +71,7 @@ func (f *Failure) UnmarshalText(text []byte) error { return parse(failureNames[:
 
 var eventNames = [...]string{
 	"started", "superseded", "wave started", "wave done", "offered", "agent ok", "agent failed", "agent deferred",
-	"phase", "hold", "intent", "conflict",
+	"phase", "hold", "intent",
 }
 
 // String returns the word used in logs and the journal.

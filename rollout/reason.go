@@ -2,8 +2,11 @@ package rollout
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
+
+	"github.com/bellwether-opamp/bellwether/internal/fleet"
 )
 
 // reason says in one sentence what is going on or, when nothing moves, why not
@@ -50,6 +53,12 @@ func (t *tick) progressReason() string {
 		over := t.s.BakeAt.Add(w.Bake)
 		return fmt.Sprintf("Wave %s is baking until %s; promote skips the rest of it.", w.Name, over.Format(time.TimeOnly))
 	case NoReachableAgents:
+		switch {
+		case t.members() == 0 && !slices.ContainsFunc(t.in.Agents, func(a *fleet.Agent) bool { return a.Connected }):
+			return "No agent of this rollout is connected: the waves are made up when agents connect."
+		case t.members() == 0:
+			return "Agents are still arriving: the waves are made up once nobody new has come for a moment."
+		}
 		return fmt.Sprintf("No agent up to wave %s can be reached: it goes on when one comes back.", w.Name)
 	case NoEvidence:
 		return fmt.Sprintf("No agent up to wave %s has proven the target: it fails at the progress deadline unless one does.", w.Name)

@@ -220,7 +220,6 @@ func (s *scenario) tell(e Event) string {
 		return fmt.Sprintf("hold %q", e.Hold.String())
 	case EventIntent:
 		return e.Text
-	case EventConflict:
 	}
 	return e.Kind.String()
 }

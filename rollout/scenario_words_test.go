@@ -84,8 +84,13 @@ func parseSize(s string) (Size, error) {
 	return Size{Count: n}, err
 }
 
-// join adds agents; "a01-a25" is a range.
+// join adds agents; "a01-a25" is a range. Those that join before the first target
+// have been there for an hour.
 func (s *scenario) join(words []string, args map[string]string) error {
+	since := s.now
+	if s.target.IsZero() {
+		since = since.Add(-time.Hour)
+	}
 	for _, w := range words {
 		from, to, _ := strings.Cut(w, "-")
 		if to == "" {
@@ -101,7 +106,7 @@ func (s *scenario) join(words []string, args map[string]string) error {
 		}
 		for n := first; n <= last; n++ {
 			a := &fleet.Agent{
-				ID: fleet.AgentID{byte(n)}, Capabilities: steerable, Connected: true, Known: true, Healthy: true, Since: s.now,
+				ID: fleet.AgentID{byte(n)}, Capabilities: steerable, Connected: true, Known: true, Healthy: true, Since: since,
 			}
 			if ring := args["ring"]; ring != "" {
 				a.Labels = fleet.Labels{"ring": ring}

@@ -86,6 +86,10 @@ type State struct {
 	// a new attempt, so that it is judged afresh and never sent twice under one name.
 	Tried []fleet.Delivery `json:"tried,omitempty"`
 
+	// Bad are contents whose attempt failed here or was rolled back by a person,
+	// newest last: a commit does not start one again (promise I7).
+	Bad []Bad `json:"bad,omitempty"`
+
 	Phase  Phase  `json:"phase"`
 	Hold   Hold   `json:"hold,omitempty"`
 	Reason string `json:"reason,omitempty"` // one sentence, for people; decisions never read it
@@ -110,6 +114,12 @@ type State struct {
 	FrozenAt   time.Time `json:"frozen_at,omitzero"`   // since when nobody's deadline runs: grace, or mass loss
 
 	Ledger Ledger `json:"-"` // what each agent was given and what became of it; stored apart
+}
+
+// Bad is a content that failed, and the retryToken there was then.
+type Bad struct {
+	Config     fleet.Hash `json:"config"`
+	RetryToken string     `json:"retry_token,omitempty"`
 }
 
 // TargetDelivery is the name under which the target is offered in this attempt.
@@ -187,7 +197,6 @@ const (
 	EventPhase                          // the phase changed to Phase
 	EventHold                           // the hold changed to Hold
 	EventIntent                         // a person asked for something; Text says what and who
-	EventConflict                       // an agent is matched by two rollouts of one priority
 )
 
 // OfferKind says why an agent is given a config.

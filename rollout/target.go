@@ -19,6 +19,8 @@ func (t *tick) aim() {
 	failed := t.s.Phase == Paused || t.s.Phase == RolledBack || t.s.Phase == RollingBack && t.s.Target != t.s.Stable
 	switch {
 	case t.absent:
+	case changed && t.knownBad():
+		t.decline()
 	case changed:
 		t.start()
 	case t.spec.RetryToken == t.s.RetryToken:
@@ -49,18 +51,67 @@ func (t *tick) start() {
 	t.calm()
 
 	phase, waves := Progressing, []int16(nil)
-	if t.s.Target == t.s.Stable {
+	switch {
+	case t.s.Target == t.s.Stable:
 		phase = RollingBack // a revert is not news: no waves, straight home, within the budget
-	} else {
+	case t.gathered():
 		t.s.Waves, waves = t.order()
+	default:
+		t.s.Waves = t.vacant()
 	}
 	t.reset(waves)
 	t.recount()
 	t.tell(Event{Kind: EventStarted, Target: t.s.TargetDelivery(), Count: t.edit.ledger.Len(), Text: t.s.TargetRevision.Short()})
 	t.setPhase(phase)
-	if phase == Progressing {
+	if phase == Progressing && t.members() > 0 {
 		t.tell(Event{Kind: EventWaveStarted, Wave: t.s.Waves[0].Name, Count: t.s.Waves[0].Members})
 	}
+}
+
+// knownBad reports whether git asks for a content that failed here before, and
+// whose retryToken is still the one it failed with.
+func (t *tick) knownBad() bool {
+	return t.in.Target != t.s.Stable && slices.Contains(t.s.Bad, Bad{t.in.Target, t.spec.RetryToken})
+}
+
+// maxBad bounds how many failed contents are remembered.
+const maxBad = 32
+
+// noteBad remembers that the target failed; it is then blocked, now and when a
+// later commit brings it back.
+func (t *tick) noteBad() {
+	t.s.Blocked = t.s.Target
+	bad := t.without(t.s.Target)
+	t.s.Bad = slices.Clip(append(bad[max(0, len(bad)-maxBad+1):], Bad{t.s.Target, t.s.RetryToken}))
+}
+
+// without returns a copy of the bad contents without one.
+func (t *tick) without(h fleet.Hash) []Bad {
+	return slices.DeleteFunc(slices.Clone(t.s.Bad), func(b Bad) bool { return b.Config == h })
+}
+
+// decline takes a target that failed before as what git asks for, and goes home
+// instead of trying it again (promise I7).
+func (t *tick) decline() {
+	if t.s.Phase == Progressing || t.s.Phase == RollingBack {
+		t.tell(Event{Kind: EventSuperseded, Target: t.s.TargetDelivery(), Phase: t.s.Phase})
+	}
+	t.s.Target, t.s.TargetRevision = t.in.Target, t.in.Revision
+	t.s.Attempt = t.nextAttempt() - 1 // the one it failed in
+	t.s.Blocked, t.s.Failure = t.s.Target, "this content failed here before"
+	t.s.RetryToken = t.spec.RetryToken
+	t.s.SkipBake = false
+	t.s.Wave, t.s.High, t.s.Waves = 0, 0, nil
+	t.s.StartedAt, t.s.ProgressAt = t.now, t.now
+	t.s.BakeAt, t.s.HeldAt = time.Time{}, time.Time{}
+	t.calm()
+	t.reset(nil)
+	t.recount()
+	if t.s.Stable.IsZero() {
+		t.setPhase(Paused)
+		return
+	}
+	t.setPhase(RollingBack)
 }
 
 // nextAttempt returns an attempt under which nobody has judged the target yet.

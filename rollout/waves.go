@@ -11,6 +11,15 @@ import (
 
 // progress works the waves as far as they go at this instant.
 func (t *tick) progress() {
+	if t.members() == 0 && !t.gather() {
+		hold := t.held
+		if hold == NoHold {
+			hold = NoReachableAgents
+		}
+		t.setHold(hold)
+		t.welcome()
+		return
+	}
 	for {
 		t.noteProgress()
 		if t.held != NoHold {
@@ -89,7 +98,7 @@ func (t *tick) stall() {
 // go to.
 func (t *tick) giveUp(w *Frozen, why string) {
 	t.noteTried(t.s.TargetDelivery())
-	t.s.Blocked = t.s.Target
+	t.noteBad()
 	t.s.Failure = why
 	if w.OnFailure == Rollback && !t.s.Stable.IsZero() {
 		t.turnBack()
@@ -269,5 +278,8 @@ func (t *tick) complete() {
 	t.tell(Event{Kind: EventWaveDone, Wave: t.s.Waves[t.s.Wave].Name, Count: t.waves[t.s.Wave].members()})
 	t.s.Stable, t.s.StableRevision, t.s.StableAttempt = t.s.Target, t.s.TargetRevision, t.s.Attempt
 	t.s.BakeAt, t.s.SkipBake = time.Time{}, false
+	if len(t.s.Bad) > 0 {
+		t.s.Bad = t.without(t.s.Target)
+	}
 	t.setPhase(Completed)
 }

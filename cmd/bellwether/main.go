@@ -24,8 +24,11 @@ const (
 	exitInterrupted = 130
 )
 
-// version is set by the linker (see the Makefile).
-var version = "dev"
+// version and builtFrom are set by the linker (see the Makefile).
+var (
+	version   = "dev"
+	builtFrom = ""
+)
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 

@@ -23,6 +23,9 @@ func newVersion() *cobra.Command {
 
 // commit is the revision this binary was built from, as far as the build knew.
 func commit() string {
+	if builtFrom != "" {
+		return builtFrom
+	}
 	info, ok := debug.ReadBuildInfo()
 	if ok {
 		for _, s := range info.Settings {

@@ -179,10 +179,11 @@ func commit(id, manifest, config string) fleet.Snapshot {
 	}}
 }
 
-// hello connects agent n, healthy and without a config of ours.
+// hello tells of agent n, connected for a minute, healthy and without a config of
+// ours.
 func (s *shell) hello(n byte) {
 	s.c.Report(fleet.Report{
-		Agent: fleet.AgentID{n}, Session: 1, At: time.Now(), Labels: fleet.Labels{"app": "edge"},
+		Agent: fleet.AgentID{n}, Session: 1, At: time.Now().Add(-time.Minute), Labels: fleet.Labels{"app": "edge"},
 		Capabilities: fleet.ReportsStatus | fleet.AcceptsRemoteConfig | fleet.ReportsRemoteConfig | fleet.ReportsHealth,
 		Remote:       &fleet.RemoteStatus{}, Health: &fleet.Health{Healthy: true},
 	})

@@ -81,8 +81,6 @@ func (c *Controller) logEvent(e rollout.Event) {
 		message = "hold changed"
 	case rollout.EventIntent:
 		message = "intent answered"
-	case rollout.EventConflict:
-		level, message = slog.LevelWarn, "agent selected by two rollouts"
 	}
 	c.log.Log(context.Background(), level, message, eventAttrs(e)...) //nolint:sloglint // one of the constants above
 }

@@ -48,9 +48,10 @@ type Effective struct {
 //   - health between APPLYING and the final status is kept but not judged
 //     ([Agent.Settling]): a Collector that restarts is unhealthy for a moment, and
 //     healthy before it has settled;
-//   - FAILED because of a time-out, followed by health from a process that started
-//     later, counts as applied: the Supervisor never corrects that status. So does
-//     one that became healthy while we were away and could not see it start;
+//   - FAILED because of a time-out is not the agent's last word: the Supervisor says
+//     so when the Collector is slow to start, and never corrects it. It counts as
+//     still applying until a process that started later is healthy, and then as
+//     applied; if none ever is, our own deadline ends it;
 //   - a delivery once reported FAILED is remembered in LastFailed.
 func Fold(a Agent, r Report) Agent {
 	if r.Session < a.Session {
@@ -91,28 +92,28 @@ func foldRemote(a Agent, r RemoteStatus) Agent {
 	}
 	a.Known = true
 	a.Delivery, a.Foreign, a.Status, a.Error = r.Delivery, r.Foreign, r.Status, r.Error
-	if r.Status == Failed && !r.Delivery.IsZero() {
+	switch {
+	case r.Status == Failed && r.Error == timedOut:
+		a.Status = Applying
+	case r.Status == Failed && !r.Delivery.IsZero():
 		a.LastFailed = r.Delivery
 	}
-	return forgiveTimeout(a)
+	return settle(a)
 }
 
 func foldHealth(a Agent, h Health) Agent {
 	a.Healthy, a.HealthError, a.Started = h.Healthy, h.Error, h.Started
-	return forgiveTimeout(a)
+	return settle(a)
 }
 
 // timedOut is how the Supervisor (v0.149) words a FAILED that is not final.
 const timedOut = "Config apply timeout exceeded"
 
-func forgiveTimeout(a Agent) Agent {
+// settle ends a time-out that ended well after all.
+func settle(a Agent) Agent {
 	restarted := a.Started.After(a.StartedBefore) // also when StartedBefore is not known
-	if a.Status != Failed || a.Error != timedOut || !a.Healthy || !restarted {
-		return a
-	}
-	a.Status, a.Error = Applied, ""
-	if a.LastFailed == a.Delivery {
-		a.LastFailed = Delivery{}
+	if a.Status == Applying && a.Error == timedOut && a.Healthy && restarted {
+		a.Status, a.Error = Applied, ""
 	}
 	return a
 }
