@@ -17,7 +17,8 @@ import (
 // mutable are the exceptions, each with its reason.
 func mutable() map[string]string {
 	return map[string]string{
-		"cmd/bellwether version": "set by the linker",
+		"cmd/bellwether version":   "set by the linker",
+		"cmd/bellwether builtFrom": "set by the linker",
 	}
 }
 
