@@ -7,9 +7,9 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"net/http"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -241,15 +241,45 @@ func benchWait(b *testing.B, client *web.Client, done func(web.Rollout) bool) we
 }
 
 // BenchmarkIdleAgentMemory measures what one idle connected agent costs a server
-// process, everything included: the growth of its resident memory and of its live
-// heap and stacks from no agent to 5,000, after a rollout reached all of them.
+// process, everything included: the growth of its resident memory from no agent to
+// 5,000, after a config reached all of them. The floor is the bare server.
 func BenchmarkIdleAgentMemory(b *testing.B) {
-	dir := b.TempDir()
-	repo := filepath.Join(dir, "fleet")
-	benchCommit(b, repo, 0)
-	cmd := exec.Command(os.Args[0], "serve", "--git", repo, "--data-dir", filepath.Join(dir, "data"), "--log-level", "warn",
-		"--listen-opamp", "127.0.0.1:0", "--listen-http", "127.0.0.1:0", "--listen-admin", "127.0.0.1:0", "--log-level", "info")
-	cmd.Env = append(os.Environ(), "BELLWETHER_TEST_MAIN=1")
+	b.Run("floor", func(b *testing.B) {
+		pid, at := benchProcess(b, 1, "BELLWETHER_TEST_FLOOR=1")
+		before := resident(b, pid)
+		agents := benchFleet(b, at["opamp"])
+		benchApplied(b, agents, benchTarget(0))
+		reportMemory(b, resident(b, pid)-before)
+	})
+	b.Run("bellwether", func(b *testing.B) {
+		dir := b.TempDir()
+		repo := filepath.Join(dir, "fleet")
+		benchCommit(b, repo, 0)
+		pid, at := benchProcess(b, 3, "BELLWETHER_TEST_MAIN=1", "serve", "--git", repo, "--data-dir", filepath.Join(dir, "data"),
+			"--listen-opamp", "127.0.0.1:0", "--listen-http", "127.0.0.1:0", "--listen-admin", "127.0.0.1:0")
+		before := resident(b, pid)
+		agents := benchFleet(b, at["opamp"])
+		r := benchWait(b, &web.Client{Server: "http://" + at["http"]}, func(r web.Rollout) bool {
+			return r.Phase == rollout.Completed && r.Agents == benchAgents
+		})
+		benchApplied(b, agents, r.Target)
+		reportMemory(b, resident(b, pid)-before)
+	})
+}
+
+func reportMemory(b *testing.B, grown int) {
+	for b.Loop() { // nothing is timed
+	}
+	b.ReportMetric(float64(grown)/benchAgents, "rss-B/agent")
+	b.ReportMetric(0, "ns/op")
+}
+
+// benchProcess starts this binary as a server and returns once it listens on so
+// many surfaces.
+func benchProcess(b *testing.B, surfaces int, env string, args ...string) (pid int, at map[string]string) {
+	b.Helper()
+	cmd := exec.Command(os.Args[0], args...)
+	cmd.Env = append(os.Environ(), env)
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
 		b.Fatal(err)
@@ -258,25 +288,41 @@ func BenchmarkIdleAgentMemory(b *testing.B) {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { _ = cmd.Process.Signal(os.Interrupt); _ = cmd.Wait() })
-	at := map[string]string{}
+	at = map[string]string{}
 	lines := bufio.NewScanner(stderr)
-	for len(at) < 3 && lines.Scan() {
+	for len(at) < surfaces && lines.Scan() {
 		if m := listeningLine.FindStringSubmatch(lines.Text()); m != nil {
 			at[m[1]] = m[2]
 		}
 	}
 	go func() { _, _ = io.Copy(io.Discard, stderr) }()
+	return cmd.Process.Pid, at
+}
 
-	rss0, heap0 := resident(b, cmd.Process.Pid), live(b, at["admin"])
-	agents := benchFleet(b, at["opamp"])
-	r := benchWait(b, &web.Client{Server: "http://" + at["http"]}, func(r web.Rollout) bool {
-		return r.Phase == rollout.Completed && r.Agents == benchAgents
-	})
-	benchApplied(b, agents, r.Target)
-	for b.Loop() { // once: there is nothing to repeat
-		b.ReportMetric(float64(resident(b, cmd.Process.Pid)-rss0)/benchAgents, "rss-B/agent")
-		b.ReportMetric(float64(live(b, at["admin"])-heap0)/benchAgents, "live-B/agent")
+// floorMain is the bare server as a process: once all agents are connected it
+// sends them the first config.
+func floorMain() error {
+	bare, err := sim.NewFloor(func(fleet.AgentID, fleet.Delivery, fleet.ApplyStatus) {})
+	if err != nil {
+		return err
 	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(os.Stderr, "msg=listening surface=opamp addr=%s\n", ln.Addr())
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	go func() {
+		for tick := time.Tick(10 * time.Millisecond); bare.Connections() < benchAgents; {
+			<-tick
+		}
+		c := fleet.NewConfig(fleet.File{ContentType: "text/yaml", Body: []byte(benchConfig(0))})
+		if err := bare.Send(ctx, fleet.Delivery{Config: c.Hash}, c); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		}
+	}()
+	return bare.Serve(ctx, ln)
 }
 
 // resident returns the resident memory of a process in bytes.
@@ -291,27 +337,4 @@ func resident(b *testing.B, pid int) int {
 		b.Fatal(err)
 	}
 	return pages * os.Getpagesize()
-}
-
-// live returns heap and stacks in use by a server, in bytes, as it says itself.
-func live(b *testing.B, admin string) int {
-	b.Helper()
-	resp, err := http.Get("http://" + admin + "/metrics")
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer func() { _ = resp.Body.Close() }()
-	total := 0.0
-	for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
-		for _, name := range []string{"go_memstats_heap_inuse_bytes ", "go_memstats_stack_inuse_bytes "} {
-			if value, ok := strings.CutPrefix(lines.Text(), name); ok {
-				f, err := strconv.ParseFloat(value, 64)
-				if err != nil {
-					b.Fatal(err)
-				}
-				total += f
-			}
-		}
-	}
-	return int(total)
 }
