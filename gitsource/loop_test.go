@@ -214,8 +214,9 @@ func TestDebounceIsNeverPushedBack(t *testing.T) {
 			s.done(now, nil)
 		}
 	}
-	if looks != 49 {
-		t.Errorf("%d looks in 10 s of changes every millisecond, want 49", looks)
+	// Each look is asked for by the first change after the one before.
+	if want := 9999 / int((settle+time.Millisecond)/time.Millisecond); looks != want {
+		t.Errorf("%d looks in 10 s of changes every millisecond, want %d", looks, want)
 	}
 }
 

@@ -3,9 +3,9 @@ package gitsource
 import "time"
 
 const (
-	settle     = 200 * time.Millisecond // from a change on disk to the look
-	pokeGap    = time.Second            // between two looks that were asked for
-	recheckGap = 2 * time.Second        // before a tip that went back is believed
+	settle     = 50 * time.Millisecond // from a change on disk to the look
+	pokeGap    = time.Second           // between two looks that were asked for
+	recheckGap = 2 * time.Second       // before a tip that went back is believed
 	backoffMin = 5 * time.Second
 	backoffMax = 5 * time.Minute
 	jitter     = 0.1 // of every interval, up or down
