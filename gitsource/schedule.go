@@ -3,7 +3,7 @@ package gitsource
 import "time"
 
 const (
-	settle     = 50 * time.Millisecond // from a change on disk to the look
+	settle     = 20 * time.Millisecond // from a change on disk to the look
 	pokeGap    = time.Second           // between two looks that were asked for
 	recheckGap = 2 * time.Second       // before a tip that went back is believed
 	backoffMin = 5 * time.Second

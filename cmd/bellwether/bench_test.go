@@ -102,8 +102,9 @@ func benchServer(b *testing.B) {
 		n++
 		b.StopTimer()
 		target := benchTarget(n)
+		benchStage(b, repo, n)
 		b.StartTimer()
-		benchCommit(b, repo, n)
+		benchGit(b, repo, "commit", "--quiet", "--message", strconv.Itoa(n))
 		benchApplied(b, agents, target)
 		b.StopTimer()
 		benchWait(b, client, func(r web.Rollout) bool { return r.Phase == rollout.Completed && r.Target == target })
@@ -124,30 +125,39 @@ func benchTarget(n int) fleet.Hash {
 	return fleet.NewConfig(fleet.File{ContentType: "text/yaml", Body: []byte(benchConfig(n))}).Hash
 }
 
+// benchCommit makes a commit with the n-th config, the first with the repository.
 func benchCommit(b *testing.B, repo string, n int) {
 	b.Helper()
-	git := func(args ...string) {
-		cmd := exec.Command("git", args...)
-		cmd.Dir = repo
-		cmd.Env = append(os.Environ(), "GIT_AUTHOR_NAME=b", "GIT_AUTHOR_EMAIL=b@example.com", "GIT_COMMITTER_NAME=b", "GIT_COMMITTER_EMAIL=b@example.com")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			b.Fatalf("git %v: %v\n%s", args, err, out)
-		}
-	}
 	if n == 0 {
 		if err := os.Mkdir(repo, 0o755); err != nil {
 			b.Fatal(err)
 		}
-		git("init", "--quiet", "--initial-branch=main")
+		benchGit(b, repo, "init", "--quiet", "--initial-branch=main")
 		if err := os.WriteFile(filepath.Join(repo, "rollout.yaml"), []byte(benchManifest), 0o644); err != nil {
 			b.Fatal(err)
 		}
 	}
+	benchStage(b, repo, n)
+	benchGit(b, repo, "commit", "--quiet", "--message", strconv.Itoa(n))
+}
+
+// benchStage writes the n-th config and adds it to the index.
+func benchStage(b *testing.B, repo string, n int) {
+	b.Helper()
 	if err := os.WriteFile(filepath.Join(repo, "edge.yaml"), []byte(benchConfig(n)), 0o644); err != nil {
 		b.Fatal(err)
 	}
-	git("add", "--all")
-	git("commit", "--quiet", "--message", strconv.Itoa(n))
+	benchGit(b, repo, "add", "--all")
+}
+
+func benchGit(b *testing.B, repo string, args ...string) {
+	b.Helper()
+	cmd := exec.Command("git", args...)
+	cmd.Dir = repo
+	cmd.Env = append(os.Environ(), "GIT_AUTHOR_NAME=b", "GIT_AUTHOR_EMAIL=b@example.com", "GIT_COMMITTER_NAME=b", "GIT_COMMITTER_EMAIL=b@example.com")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		b.Fatalf("git %v: %v\n%s", args, err, out)
+	}
 }
 
 // flock is simulated agents, and how many of them ever said APPLIED of a config.

@@ -170,6 +170,9 @@ func (c *Controller) Run(ctx context.Context) error {
 			}
 			// Bring the tick forward, never back: a chatty fleet must not starve it.
 			settle := max(c.cfg.Settle, c.took)
+			if c.problem == "" && c.inbox.urgent() {
+				settle = 0
+			}
 			if soon := time.Now().Add(settle); next.IsZero() || soon.Before(next) {
 				next = soon
 				wake.Reset(settle)

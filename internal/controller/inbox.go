@@ -108,6 +108,14 @@ func (b *inbox) pending() bool {
 	return len(b.reports)+len(b.intents) > 0 || b.source != nil || b.revision != nil
 }
 
+// urgent reports whether something waits that there is never much of, and that
+// somebody waits for: a revision or an intent.
+func (b *inbox) urgent() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.intents) > 0 || b.revision != nil
+}
+
 // close frees everybody who waits; what is left unread is dropped.
 func (b *inbox) close() {
 	b.mu.Lock()
