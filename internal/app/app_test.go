@@ -107,7 +107,7 @@ func (w *world) agents(count int, header http.Header) *sim.Fleet {
 	w.t.Helper()
 	f, err := sim.New(sim.FleetConfig{
 		URL: "ws://" + w.app.Addr(app.OpAMP) + "/v1/opamp", Count: count, Seed: 1, ApplyTime: -1, Header: header,
-		Reconnect: 20 * time.Millisecond,
+		Reconnect: 20 * time.Millisecond, Record: true,
 	})
 	if err != nil {
 		w.t.Fatal(err)
