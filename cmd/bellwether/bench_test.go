@@ -67,6 +67,9 @@ func benchFloor(b *testing.B) {
 	})
 	agents := benchFleet(b, ln.Addr().String())
 	agents.connected(b)
+	for tick := time.Tick(10 * time.Millisecond); bare.Connections() < benchAgents; { // until each has spoken
+		<-tick
+	}
 	n := 0
 	for b.Loop() {
 		n++
