@@ -220,7 +220,7 @@ func Offers(s State, agents []*fleet.Agent) []fleet.Offer {
 	for r := range s.Rollouts {
 		for i, e := range side(&s.Rollouts[r].Ledger, agents) {
 			if d, ok := s.Rollouts[r].Assignment(e); ok && wants(agents[i], d) {
-				offers = append(offers, fleet.Offer{Agent: e.Agent, Delivery: d})
+				offers = append(offers, fleet.Offer{Agent: e.Agent, Delivery: d, At: e.OfferedAt})
 			}
 		}
 	}

@@ -21,8 +21,9 @@ import (
 
 // Records is where the durable state lives. It is used from Run's goroutine only.
 type Records interface {
-	// Commit makes next durable: whole, fenced, or not at all. After any other
-	// error than ErrDeposed the outcome has been found out: it was not applied.
+	// Commit makes next durable: whole, fenced, or not at all. After an error it may
+	// yet turn out that it was; then the next Commit goes on from there, and what
+	// was stored is told by the watch.
 	Commit(ctx context.Context, next reconciler.State) error
 	// Beat records until when somebody was watching.
 	Beat(ctx context.Context, now time.Time) error
@@ -110,6 +111,7 @@ type Controller struct {
 	source     fleet.SourceStatus
 	revisions  []reconciler.RevisionStatus // newest first
 	wakeAt     time.Time
+	ahead      time.Duration               // of the system's clock, if that was set back
 	took       time.Duration               // the last tick; the next one comes no sooner
 	complaints map[fleet.AgentID]complaint // what failed agents said when they failed
 	problem    string                      // why the last tick could not be made durable
@@ -118,9 +120,12 @@ type Controller struct {
 // complaint is what an agent said when it failed in an attempt of a rollout.
 type complaint struct{ rollout, text string }
 
+// sent is what an agent was last given. The same delivery is given again in a new
+// session, and when it was decided anew because the agent had drifted from it.
 type sent struct {
 	session  uint64
 	delivery fleet.Delivery
+	decided  int64 // Unix milliseconds
 }
 
 // New returns a controller that continues from cfg.Initial. It starts nothing.
@@ -165,7 +170,7 @@ func (c *Controller) Run(ctx context.Context) error {
 			return nil
 		case <-c.inbox.wake:
 			c.answerQueries()
-			if !c.inbox.pending() {
+			if !c.inbox.pending() || c.problem != "" { // the retry has its own time
 				continue
 			}
 			// Bring the tick forward, never back: a chatty fleet must not starve it.
@@ -185,30 +190,27 @@ func (c *Controller) Run(ctx context.Context) error {
 			c.observe(records)
 			continue
 		case <-beat.C:
-			if err := c.beat(ctx, stamp(time.Now())); err != nil {
+			if err := c.beat(ctx, c.clock()); err != nil {
 				return err
 			}
 			continue
 		case <-wake.C:
 		}
 		began := time.Now()
-		if err := c.tick(ctx, stamp(began)); err != nil {
+		if err := c.tick(ctx, c.clock()); err != nil {
 			return err
 		}
 		c.took = time.Since(began)
 		next = c.next()
-		if next.IsZero() {
-			wake.Stop()
-		} else {
-			wake.Reset(time.Until(next))
-		}
+		wake.Reset(time.Until(next))
 	}
 }
 
 // answerQueries lets whoever waits look, without a tick.
 func (c *Controller) answerQueries() {
-	for _, look := range c.inbox.takeQueries() {
-		look()
+	for _, q := range c.inbox.takeQueries() {
+		q.look(View{c})
+		q.done <- nil
 	}
 }
 
@@ -230,16 +232,36 @@ func (c *Controller) beat(ctx context.Context, now time.Time) error {
 }
 
 // next returns when to tick again: when the plan says so, or soon if something
-// arrived meanwhile or the last tick could not be made durable.
+// arrived meanwhile or the last tick could not be made durable. A silent fleet is
+// looked at all the same, or the silence would count as time in which nobody watched.
 func (c *Controller) next() time.Time {
-	const retry = time.Second
+	const (
+		retry   = time.Second
+		silence = 20 * time.Second
+	)
 	if c.problem != "" {
 		return time.Now().Add(retry)
 	}
 	if c.inbox.pending() {
 		return time.Now().Add(max(c.cfg.Settle, c.took))
 	}
-	return c.wakeAt
+	latest := time.Now().Add(silence)
+	if at := c.wakeAt.Add(-c.ahead); !c.wakeAt.IsZero() && at.Before(latest) {
+		return at
+	}
+	return latest
+}
+
+// clock returns the time as the records keep it. It never goes behind what they
+// say already: when the system's clock was set back, it goes on from there.
+func (c *Controller) clock() time.Time {
+	now := stamp(time.Now().Add(c.ahead))
+	if behind := c.state.Watched.Sub(now); behind > 0 {
+		c.log.Warn("the clock is behind the records, going on from theirs", "behind", behind)
+		c.ahead += behind
+		return c.state.Watched
+	}
+	return now
 }
 
 // stamp is a time as the records keep it.

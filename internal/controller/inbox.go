@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"slices"
 	"sync"
 
 	"github.com/bellwether-opamp/bellwether/internal/fleet"
@@ -25,7 +26,7 @@ type inbox struct {
 	source   *fleet.SourceStatus
 	revision *revision
 	intents  []request
-	queries  []func()
+	queries  []*query
 	closed   bool
 }
 
@@ -39,6 +40,22 @@ type revision struct {
 type request struct {
 	intent reconciler.Intent
 	answer chan rollout.Answer // capacity 1
+	gone   <-chan struct{}     // closed when nobody waits for the answer any more
+}
+
+// abandoned reports whether nobody waits for the answer any more.
+func (r request) abandoned() bool {
+	select {
+	case <-r.gone:
+		return true
+	default:
+		return false
+	}
+}
+
+type query struct {
+	look func(View)
+	done chan error // capacity 1
 }
 
 func newInbox() *inbox {
@@ -87,13 +104,13 @@ type letters struct {
 func (b *inbox) take() letters {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	l := letters{b.reports, b.source, b.revision, b.intents}
+	l := letters{b.reports, b.source, b.revision, slices.DeleteFunc(b.intents, request.abandoned)}
 	b.reports, b.source, b.revision, b.intents = nil, nil, nil, nil
 	b.room.Broadcast()
 	return l
 }
 
-func (b *inbox) takeQueries() []func() {
+func (b *inbox) takeQueries() []*query {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	queries := b.queries
@@ -126,6 +143,22 @@ func (b *inbox) close() {
 		close(r.answer)
 	}
 	b.intents = nil
+	for _, q := range b.queries {
+		q.done <- context.Canceled
+	}
+	b.queries = nil
+}
+
+// withdraw takes a query back, unless the owner has it already.
+func (b *inbox) withdraw(q *query) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	i := slices.Index(b.queries, q)
+	if i < 0 {
+		return false
+	}
+	b.queries = slices.Delete(b.queries, i, i+1)
+	return true
 }
 
 // Report takes what an agent said. Reports of one agent must come in order. It
@@ -147,9 +180,10 @@ func (c *Controller) Snapshot(s fleet.Snapshot) {
 }
 
 // Command asks for something in a person's name and waits for the answer, which
-// is given once it is durable. Safe for concurrent use.
+// is given once it is durable. After an error it may have been done, or not; it is
+// not tried any more. Safe for concurrent use.
 func (c *Controller) Command(ctx context.Context, i reconciler.Intent) (rollout.Answer, error) {
-	r := request{i, make(chan rollout.Answer, 1)}
+	r := request{i, make(chan rollout.Answer, 1), ctx.Done()}
 	if !c.inbox.put(func() { c.inbox.intents = append(c.inbox.intents, r) }) {
 		return rollout.Answer{}, context.Canceled
 	}
@@ -165,21 +199,20 @@ func (c *Controller) Command(ctx context.Context, i reconciler.Intent) (rollout.
 }
 
 // Query runs look on the owner's goroutine between two ticks and waits for it. It
-// must be quick, change nothing and keep nothing of the view. Safe for concurrent use.
+// must be quick, change nothing and keep nothing of the view; it does not run after
+// Query has returned. Safe for concurrent use.
 func (c *Controller) Query(ctx context.Context, look func(View)) error {
-	done := make(chan struct{})
-	if !c.inbox.put(func() {
-		c.inbox.queries = append(c.inbox.queries, func() {
-			defer close(done)
-			look(View{c})
-		})
-	}) {
+	q := &query{look, make(chan error, 1)}
+	if !c.inbox.put(func() { c.inbox.queries = append(c.inbox.queries, q) }) {
 		return context.Canceled
 	}
 	select {
-	case <-done:
-		return nil
+	case err := <-q.done:
+		return err
 	case <-ctx.Done():
+	}
+	if c.inbox.withdraw(q) {
 		return ctx.Err()
 	}
+	return <-q.done
 }

@@ -59,6 +59,7 @@ func intents(requests []request) []reconciler.Intent {
 
 func (c *Controller) fold(reports []fleet.Report) {
 	for _, r := range reports {
+		r.At = r.At.Add(c.ahead)
 		if c.herd.fold(r) {
 			c.ownership = nil
 		}
@@ -73,7 +74,8 @@ func (c *Controller) fold(reports []fleet.Report) {
 // judge takes a parsed revision and returns the set that is in force from now on:
 // the new one, or, when it was rejected, the one that was.
 func (c *Controller) judge(r revision, now time.Time) *manifest.Set {
-	if c.set != nil && r.set != nil && c.set.Revision.ID == r.snapshot.Revision.ID {
+	known := len(c.revisions) > 0 && c.revisions[0].Accepted && c.revisions[0].Revision.ID == r.snapshot.Revision.ID
+	if known && r.set != nil {
 		return c.set // the saved snapshot, and then the same one from the repository
 	}
 	status := reconciler.RevisionStatus{Revision: r.snapshot.Revision, Accepted: r.set != nil, SeenAt: now}
@@ -185,12 +187,13 @@ func (c *Controller) observe(records reconciler.State) {
 }
 
 // offer gives every agent we hold what the durable records assign to it, once for
-// each session and delivery. It reads the records as the watch told them, not the
+// each session and decision. It reads the records as the watch told them, not the
 // plan: so a process that is no longer the one to write has nothing to act with.
 func (c *Controller) offer() {
 	for _, o := range reconciler.Offers(c.records, c.herd.all()) {
 		session := c.herd.byID[o.Agent].Session
-		if was := c.offered[o.Agent]; was == (sent{session, o.Delivery}) {
+		now := sent{session, o.Delivery, o.At.UnixMilli()}
+		if c.offered[o.Agent] == now {
 			continue
 		}
 		config, ok := c.blobs[o.Delivery.Config]
@@ -202,7 +205,7 @@ func (c *Controller) offer() {
 			c.log.Debug("offer not sent", "agent", o.Agent.String(), "config", o.Delivery.Short(), "err", err)
 			continue
 		}
-		c.offered[o.Agent] = sent{session, o.Delivery}
+		c.offered[o.Agent] = now
 	}
 }
 
@@ -235,9 +238,11 @@ func (c *Controller) Load(ctx context.Context) error {
 	return nil
 }
 
-// prune forgets contents that no record and no set needs any more.
+// prune forgets contents that no record, committed or watched, and no set needs any
+// more.
 func (c *Controller) prune(ctx context.Context) {
 	keep := reconciler.Configs(c.state)
+	maps.Copy(keep, reconciler.Configs(c.records))
 	if c.set != nil {
 		for _, r := range c.set.Rollouts {
 			keep[r.Config.Hash] = true

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Hash is the SHA-256 of something; the zero value means "none".
@@ -168,4 +169,5 @@ func ParseWire(b []byte) (Delivery, bool) {
 type Offer struct {
 	Agent    AgentID
 	Delivery Delivery
+	At       time.Time // when it was decided: what was decided anew is sent anew
 }
