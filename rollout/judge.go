@@ -87,14 +87,9 @@ func (t *tick) judge(a *fleet.Agent, e Entry) Entry {
 // because the agent's disk may still hold what it refused, else to whatever it
 // has.
 func (t *tick) refuse(a *fleet.Agent, e Entry) Entry {
-	d, stable, target := a.LastFailed, t.s.StableDelivery(), t.s.TargetDelivery()
+	d := a.LastFailed
 	t.noteTried(d)
-	if d != e.Refused && d != e.Shunned {
-		if e.Refused == stable || e.Refused == target {
-			e.Shunned = e.Refused
-		}
-		e.Refused = d
-	}
+	e = t.shun(e, d)
 	if d != e.Assigned {
 		return e
 	}
@@ -105,6 +100,24 @@ func (t *tick) refuse(a *fleet.Agent, e Entry) Entry {
 		}
 		e = t.fail(a, e, failure)
 	}
+	return t.away(a, e)
+}
+
+// shun remembers that d must not be sent to the agent again.
+func (t *tick) shun(e Entry, d fleet.Delivery) Entry {
+	if d == e.Refused || d == e.Shunned {
+		return e
+	}
+	if e.Refused == t.s.StableDelivery() || e.Refused == t.s.TargetDelivery() {
+		e.Shunned = e.Refused
+	}
+	e.Refused = d
+	return e
+}
+
+// away moves the assignment away from what the agent does not want.
+func (t *tick) away(a *fleet.Agent, e Entry) Entry {
+	stable := t.s.StableDelivery()
 	e.GoodSince = time.Time{}
 	if stable.IsZero() || refused(a, &e, stable) {
 		e.Assigned = fleet.Delivery{}
@@ -220,11 +233,13 @@ func (t *tick) regress(a *fleet.Agent, e Entry) Entry {
 		}
 		return e
 	}
-	failure := Regressed
 	if a.Connected && a.Known && a.Status == fleet.Applied && a.Delivery != e.Assigned {
-		failure = SelfReverted
+		t.noteTried(e.Assigned)
+		e = t.shun(t.fail(a, e, SelfReverted), e.Assigned)
+		e.Dirty = true
+		return t.away(a, e)
 	}
-	e = t.fail(a, e, failure)
+	e = t.fail(a, e, Regressed)
 	e.Dirty = true
 	return e
 }

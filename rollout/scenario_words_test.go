@@ -138,6 +138,8 @@ func (s *scenario) report(names []string, word string) error {
 		case "reverts": // it says FAILED, goes back by itself, and says APPLIED of what it had
 			a.LastFailed = d
 			a.Delivery, a.Status = s.state.StableDelivery(), fleet.Applied
+		case "relapses": // it goes back by itself, and never said FAILED
+			a.Delivery, a.Status = s.state.StableDelivery(), fleet.Applied
 		case "foreign":
 			a.Delivery, a.Status = fleet.Delivery{Config: fleet.Hash{200}}, fleet.Applied
 		case "sick", "well":
