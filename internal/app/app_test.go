@@ -159,6 +159,9 @@ func TestMetrics(t *testing.T) {
 	w.start()
 	w.agents(3, nil)
 	w.until("the rollout is completed", w.completed)
+	w.until("agents are counted by version, with the next beat", func() bool {
+		return strings.Contains(w.metrics(), "bellwether_agent_versions{")
+	})
 	text := w.metrics()
 	problems, err := promlint.New(bytes.NewReader([]byte(text))).Lint()
 	if err != nil {
@@ -187,9 +190,16 @@ func TestMetrics(t *testing.T) {
 		`bellwether_store_errors_total{operation="commit"} 0`,
 		`bellwether_git_requests_total{result="unreachable",type="fetch"} 0`,
 		`bellwether_auth_failures_total{surface="api"} 0`,
+		`bellwether_http_requests_total{code="200",handler="get-agent",method="GET"} 0`,
+		`bellwether_http_requests_total{code="202",handler="sync",method="POST"} 0`,
 	} {
 		if !strings.Contains(text, line+"\n") {
 			t.Errorf("missing: %s", line)
+		}
+	}
+	for _, name := range strings.Fields(documented) {
+		if !strings.Contains(text, "# TYPE bellwether_"+name+" ") {
+			t.Errorf("no metric bellwether_%s", name)
 		}
 	}
 	for _, agent := range []string{sim.ID(1, 0).String(), "edge-0001"} {
@@ -198,6 +208,22 @@ func TestMetrics(t *testing.T) {
 		}
 	}
 }
+
+// documented are the metrics that users may rely on, without their prefix.
+const documented = `build_info leader
+git_requests_total git_request_duration_seconds git_last_success_timestamp_seconds
+git_head_commit_timestamp_seconds git_head_info snapshot_valid snapshot_problems
+agents agents_sync agents_unmatched agents_conflicting agent_versions
+rollout_info rollout_phase rollout_hold rollout_hold_seconds_total rollout_agents
+rollout_wave rollout_waves rollout_disturbed rollout_budget rollout_start_timestamp_seconds
+rollout_phase_start_timestamp_seconds rollout_last_progress_timestamp_seconds
+rollouts_finished_total rollout_duration_seconds change_lead_time_seconds
+agent_failures_total agent_apply_duration_seconds offers_total
+opamp_connections opamp_connections_total opamp_connections_closed_total opamp_rejected_total
+opamp_messages_received_total opamp_messages_sent_total opamp_message_errors_total
+opamp_message_duration_seconds reconcile_duration_seconds reconcile_last_success_timestamp_seconds
+store_operation_duration_seconds store_errors_total store_size_bytes
+http_requests_total http_request_duration_seconds auth_failures_total`
 
 // A restart while the repository is away still has a desired state: a joiner is
 // served from the last good snapshot and the stored config.

@@ -1,6 +1,8 @@
 package web
 
 import (
+	"cmp"
+	"net/http"
 	"strconv"
 	"time"
 
@@ -29,6 +31,18 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		}, []string{"surface"}).WithLabelValues("api"),
 	}
 	return m
+}
+
+// expect creates the counters of what every operation answers when all is well.
+func (m *metrics) expect(document *huma.OpenAPI) {
+	for _, path := range document.Paths {
+		for _, op := range []*huma.Operation{path.Get, path.Post} {
+			if op != nil {
+				code := strconv.Itoa(cmp.Or(op.DefaultStatus, http.StatusOK))
+				m.requests.WithLabelValues(op.OperationID, op.Method, code)
+			}
+		}
+	}
 }
 
 // middleware counts by operation, never by path.

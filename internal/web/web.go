@@ -64,6 +64,7 @@ func New(cfg Config) (http.Handler, error) {
 	api.UseMiddleware(m.middleware)
 	a := &server{cfg: cfg}
 	a.register(api)
+	m.expect(api.OpenAPI())
 	mux.HandleFunc("GET /{$}", a.root)
 	return authenticate(cfg.Token, m, mux), nil
 }

@@ -221,8 +221,15 @@ func TestRequestsAreCountedByOperation(t *testing.T) {
 	}
 	want := `# HELP bellwether_http_requests_total Requests to the API.
 # TYPE bellwether_http_requests_total counter
+bellwether_http_requests_total{code="200",handler="command-rollout",method="POST"} 0
 bellwether_http_requests_total{code="200",handler="get-agent",method="GET"} 1
 bellwether_http_requests_total{code="404",handler="get-agent",method="GET"} 1
+bellwether_http_requests_total{code="200",handler="get-rollout",method="GET"} 0
+bellwether_http_requests_total{code="200",handler="get-status",method="GET"} 0
+bellwether_http_requests_total{code="200",handler="list-agents",method="GET"} 0
+bellwether_http_requests_total{code="200",handler="list-revisions",method="GET"} 0
+bellwether_http_requests_total{code="200",handler="list-rollouts",method="GET"} 0
+bellwether_http_requests_total{code="202",handler="sync",method="POST"} 0
 `
 	if err := testutil.GatherAndCompare(registry, strings.NewReader(want), "bellwether_http_requests_total"); err != nil {
 		t.Error(err)
