@@ -125,14 +125,16 @@ func (s *Server) finish(id fleet.AgentID) {
 	delete(s.busy, id)
 }
 
-// collect takes the offer that waits for a polling agent.
+// collect takes the offer that waits for a polling agent, and notes it in case the
+// agent never sees the reply and repeats itself.
 func (s *Server) collect(a *agent) *payload {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if a == nil || a.conn != nil {
 		return nil
 	}
-	return a.takeOffer()
+	a.given = a.takeOffer()
+	return a.given
 }
 
 // giveBack puts an offer that could not be written back, unless there is a newer one.

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"testing"
+	"time"
 
 	"github.com/open-telemetry/opamp-go/protobufs"
 	"google.golang.org/protobuf/proto"
@@ -67,6 +68,34 @@ func TestAnOfferInALostReplyIsNotLost(t *testing.T) {
 	s.giveBack(a, older)
 	if got := s.collect(a); got != newer {
 		t.Errorf("collected %v", got)
+	}
+}
+
+// A client that never saw the reply repeats its message, number and all, and gets
+// the offer again; the next message says that the reply arrived.
+func TestARepeatedPollGetsItsOfferAgain(t *testing.T) {
+	s, err := New(Config{OnReport: func(fleet.Report) {}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	poll := func(seq uint64) *payload {
+		x := s.receive(nil, &protobufs.AgentToServer{
+			InstanceUid: bytes.Repeat([]byte{1}, 16), SequenceNum: seq, Capabilities: uint64(fleet.AcceptsRemoteConfig),
+		}, time.Now())
+		return s.collect(x.agent)
+	}
+	poll(1)
+	config := fleet.NewConfig(fleet.File{Body: []byte("a: b")})
+	if err := s.Offer(fleet.AgentID(bytes.Repeat([]byte{1}, 16)), fleet.Delivery{Config: config.Hash}, config); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		seq  uint64
+		want bool
+	}{{2, true}, {2, true}, {3, false}, {3, false}} {
+		if got := poll(test.seq) != nil; got != test.want {
+			t.Errorf("message %d was answered with an offer: %v, want %v", test.seq, got, test.want)
+		}
 	}
 }
 

@@ -43,6 +43,7 @@ type agent struct {
 
 	offer  *payload // waiting to be sent; the newest only
 	queued bool     // in its connection's list of agents with an offer
+	given  *payload // in the last reply to a poll, which may have been lost
 }
 
 // maxFailed is how many refused deliveries are remembered here. The durable
@@ -114,6 +115,10 @@ func (s *Server) answer(http bool, a *agent, m *protobufs.AgentToServer, r *flee
 		a.caps = fleet.Capabilities(m.GetCapabilities())
 	}
 	r.Capabilities = a.caps
+	if repeated := a.counted && m.GetSequenceNum() == a.seq; repeated && a.offer == nil {
+		a.offer = a.given
+	}
+	a.given = nil
 	reply := &protobufs.ServerToAgent{InstanceUid: m.GetInstanceUid()}
 	if a.sequence(m.GetSequenceNum(), m.GetAgentDescription() != nil, http) {
 		reply.Flags = uint64(protobufs.ServerToAgentFlags_ServerToAgentFlags_ReportFullState)
@@ -236,7 +241,7 @@ func (s *Server) leave(a *agent, now time.Time) fleet.Report {
 		a.conn.forget(a)
 	}
 	s.countLive(a, -1)
-	a.live, a.conn, a.offer, a.queued = false, nil, nil, false
+	a.live, a.conn, a.offer, a.given, a.queued = false, nil, nil, nil, false
 	return gone
 }
 
