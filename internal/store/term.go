@@ -82,13 +82,7 @@ func (s *Store) Campaign(ctx context.Context) (_ *Term, err error) {
 // begin reads the records that the term starts from. Nobody else can have written
 // after the epoch.
 func (s *Store) begin(ctx context.Context, epoch uint64) (*Term, error) {
-	m := s.latest.Load()
-	var err error
-	if m == nil {
-		m, err = s.reload(ctx)
-	} else {
-		m, err = s.refresh(ctx, m)
-	}
+	m, err := s.current(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("campaign: %w", err)
 	}

@@ -20,13 +20,7 @@ const lookEvery = time.Second
 // succession the last is told. The channel is closed when ctx ends, when the Store
 // is closed, and on any doubt about what is stored.
 func (s *Store) Watch(ctx context.Context) (<-chan reconciler.State, error) {
-	m := s.latest.Load()
-	var err error
-	if m == nil {
-		m, err = s.reload(ctx)
-	} else {
-		m, err = s.refresh(ctx, m)
-	}
+	m, err := s.current(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("watch the records: %w", err)
 	}
@@ -42,6 +36,14 @@ func (s *Store) Watch(ctx context.Context) (<-chan reconciler.State, error) {
 		s.watch(ctx, m, hints, out)
 	})
 	return out, nil
+}
+
+// current returns the records as they are stored now.
+func (s *Store) current(ctx context.Context) (*mirror, error) {
+	if m := s.latest.Load(); m != nil {
+		return s.refresh(ctx, m)
+	}
+	return s.reload(ctx)
 }
 
 func (s *Store) watch(ctx context.Context, m *mirror, hints <-chan *nats.Msg, out chan<- reconciler.State) {
