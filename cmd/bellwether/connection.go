@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"os/user"
 	"strings"
@@ -63,8 +64,11 @@ func (c *connection) explain(ctx context.Context, err error) error {
 	}
 	if answer, ok := errors.AsType[*web.Error](err); ok {
 		f := &failure{code: exitNo, err: err}
-		if answer.Status == 401 {
+		switch answer.Status {
+		case http.StatusUnauthorized:
 			f.code, f.hint = exitUsage, "give the token with --token-file"
+		case http.StatusBadRequest, http.StatusUnprocessableEntity:
+			f.code = exitUsage
 		}
 		return f
 	}

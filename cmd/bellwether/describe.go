@@ -85,7 +85,11 @@ func describeRollout(w io.Writer, r web.Rollout) {
 	field(w, "Started", moment(r.StartedAt))
 	field(w, "Last progress", moment(r.ProgressAt))
 	field(w, "Disturbed", fmt.Sprintf("%d of at most %d", r.Disturbed, r.Budget))
-	field(w, "Agents", fmt.Sprintf("%d: %s; %s", r.Agents, counts(r.States), counts(r.Syncs)))
+	agents := "none"
+	if r.Agents > 0 {
+		agents = fmt.Sprintf("%d: %s; %s", r.Agents, counts(r.States), counts(r.Syncs))
+	}
+	field(w, "Agents", agents)
 	if r.Orphaned {
 		field(w, "Orphaned", "git no longer declares it; its agents keep what they have")
 	}

@@ -63,10 +63,7 @@ func waveMark(r web.Rollout, i int) string {
 
 // waveLine is one wave in numbers: "4 agents: 3 OK, 1 InFlight, bake 2s".
 func waveLine(w web.Wave) string {
-	line := fmt.Sprintf("%d agents", w.Size)
-	if w.Size == 1 {
-		line = "1 agent"
-	}
+	line := plural(w.Size, "agent")
 	if n := counts(w.Results); n != "" {
 		line += ": " + n
 	}
@@ -74,6 +71,14 @@ func waveLine(w web.Wave) string {
 		line += ", bake " + w.Bake
 	}
 	return line
+}
+
+// plural is a number of things: "1 agent", "2 agents".
+func plural(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
 }
 
 // palette colours words, or does not.

@@ -40,9 +40,9 @@ PATH is a directory, by default the current one; what is there is read, committe
 				_, _ = fmt.Fprintln(cmd.OutOrStdout(), p)
 			}
 			if set == nil {
-				return &failure{code: exitNo, err: fmt.Errorf("%s would be rejected: %d problems", root, len(problems))}
+				return &failure{code: exitNo, err: fmt.Errorf("%s would be rejected: %s", root, plural(len(problems), "problem"))}
 			}
-			_, err = fmt.Fprintf(cmd.ErrOrStderr(), "%s would be accepted: %d rollouts\n", root, len(set.Rollouts))
+			_, err = fmt.Fprintf(cmd.ErrOrStderr(), "%s would be accepted: %s\n", root, plural(len(set.Rollouts), "rollout"))
 			return err
 		},
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -42,10 +43,16 @@ func (c *connection) watch(cmd *cobra.Command, every time.Duration, fetch func()
 	ticker := time.NewTicker(max(every, 100*time.Millisecond))
 	defer ticker.Stop()
 	lines := map[string]string{}
-	for {
+	for known, away := false, false; ; {
 		rollouts, err := fetch()
-		if err != nil {
+		switch _, answered := errors.AsType[*web.Error](err); {
+		case err == nil:
+			known, away = true, false
+		case !known || answered || cmd.Context().Err() != nil:
 			return c.explain(cmd.Context(), err)
+		case !away: // it was there: most likely it restarts
+			away = true
+			_, _ = fmt.Fprintln(cmd.ErrOrStderr(), "the server does not answer; trying again:", err)
 		}
 		var picture strings.Builder
 		for _, r := range rollouts {
@@ -59,7 +66,7 @@ func (c *connection) watch(cmd *cobra.Command, every time.Duration, fetch func()
 				_, _ = fmt.Fprintln(out, time.Now().Format(time.TimeOnly), line)
 			}
 		}
-		if screen.live {
+		if screen.live && !away {
 			screen.show(picture.String())
 		}
 		select {

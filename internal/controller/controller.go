@@ -113,6 +113,7 @@ type Controller struct {
 	wakeAt     time.Time
 	ahead      time.Duration               // of the system's clock, if that was set back
 	took       time.Duration               // the last tick; the next one comes no sooner
+	planned    bool                        // there was a tick: there is something to show
 	complaints map[fleet.AgentID]complaint // what failed agents said when they failed
 	problem    string                      // why the last tick could not be made durable
 }
@@ -126,6 +127,7 @@ type sent struct {
 	session  uint64
 	delivery fleet.Delivery
 	decided  int64 // Unix milliseconds
+	answered bool  // it said since that it has it or tries it
 }
 
 // New returns a controller that continues from cfg.Initial. It starts nothing.
@@ -169,15 +171,14 @@ func (c *Controller) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-c.inbox.wake:
-			c.answerQueries()
+			if c.planned {
+				c.answerQueries()
+			}
 			if !c.inbox.pending() || c.problem != "" { // the retry has its own time
 				continue
 			}
 			// Bring the tick forward, never back: a chatty fleet must not starve it.
-			settle := max(c.cfg.Settle, c.took)
-			if c.problem == "" && c.inbox.urgent() {
-				settle = 0
-			}
+			settle := c.settle()
 			if soon := time.Now().Add(settle); next.IsZero() || soon.Before(next) {
 				next = soon
 				wake.Reset(settle)
@@ -200,10 +201,21 @@ func (c *Controller) Run(ctx context.Context) error {
 		if err := c.tick(ctx, c.clock()); err != nil {
 			return err
 		}
-		c.took = time.Since(began)
+		c.took, c.planned = time.Since(began), true
+		c.answerQueries()
 		next = c.next()
 		wake.Reset(time.Until(next))
 	}
+}
+
+// settle is how long reports are collected before a tick: four times what the last
+// one took, so that a flood of them leaves the machine to the agents, and not more
+// than a second. A revision or an intent is not kept waiting.
+func (c *Controller) settle() time.Duration {
+	if c.inbox.urgent() {
+		return 0
+	}
+	return max(c.cfg.Settle, c.took, min(4*c.took, time.Second))
 }
 
 // answerQueries lets whoever waits look, without a tick.

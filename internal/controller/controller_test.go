@@ -284,6 +284,35 @@ func TestOffersComeFromTheWatchedRecordsOnly(t *testing.T) {
 	})
 }
 
+// A hold shifts the time of every decision. An agent that has not answered yet must
+// not be sent the same again for that.
+func TestAShiftedDecisionIsNoNewOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newShell(t, reconciler.State{})
+		s.mute = true
+		stop := s.run()
+		s.hello(1)
+		s.c.Snapshot(commit("c1", edgeManifest, edgeConfig))
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		state := s.commits[len(s.commits)-1]
+		s.observed <- state
+		synctest.Wait()
+		shifted := reconciler.State{Rollouts: []rollout.State{state.Rollouts[0]}, Watched: state.Watched}
+		entry, _ := state.Rollouts[0].Ledger.Get(fleet.AgentID{1})
+		entry.OfferedAt = entry.OfferedAt.Add(time.Second)
+		shifted.Rollouts[0].Ledger = rollout.LedgerOf([]rollout.Entry{entry})
+		s.observed <- shifted
+		synctest.Wait()
+		if got := s.given(); len(got) != 1 {
+			t.Errorf("offered %v, want one", got)
+		}
+		if err := stop(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestADeposedControllerStops(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newShell(t, reconciler.State{})

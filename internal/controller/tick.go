@@ -63,10 +63,14 @@ func (c *Controller) fold(reports []fleet.Report) {
 		if c.herd.fold(r) {
 			c.ownership = nil
 		}
-		if r.Gone {
-			if was := c.offered[r.Agent]; was.session <= r.Session {
-				delete(c.offered, r.Agent)
-			}
+		was, ok := c.offered[r.Agent]
+		switch {
+		case !ok:
+		case r.Gone && was.session <= r.Session:
+			delete(c.offered, r.Agent)
+		case r.Remote != nil && r.Remote.Delivery == was.delivery && r.Session == was.session:
+			was.answered = true
+			c.offered[r.Agent] = was
 		}
 	}
 }
@@ -192,8 +196,8 @@ func (c *Controller) observe(records reconciler.State) {
 func (c *Controller) offer() {
 	for _, o := range reconciler.Offers(c.records, c.herd.all()) {
 		session := c.herd.byID[o.Agent].Session
-		now := sent{session, o.Delivery, o.At.UnixMilli()}
-		if c.offered[o.Agent] == now {
+		now := sent{session: session, delivery: o.Delivery, decided: o.At.UnixMilli()}
+		if c.offered[o.Agent].covers(now) {
 			continue
 		}
 		config, ok := c.blobs[o.Delivery.Config]
@@ -207,6 +211,13 @@ func (c *Controller) offer() {
 		}
 		c.offered[o.Agent] = now
 	}
+}
+
+// covers reports whether an agent that was sent s needs not be sent next: the same
+// in the same session, unless it has answered since and then it was decided anew,
+// because the agent drifted. (The time of a decision also moves when a hold ends.)
+func (s sent) covers(next sent) bool {
+	return s.session == next.session && s.delivery == next.delivery && (!s.answered || s.decided == next.decided)
 }
 
 // tell reports a durable plan: log, journal, counters, gauges.

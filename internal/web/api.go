@@ -93,7 +93,7 @@ func find(o Overview, name string) (reconciler.RolloutStatus, error) {
 	if len(names) == 0 {
 		return reconciler.RolloutStatus{}, huma.Error404NotFound(fmt.Sprintf("no rollout %q: there are none yet", name))
 	}
-	return reconciler.RolloutStatus{}, huma.Error404NotFound(fmt.Sprintf("no rollout %q: there are %s", name, strings.Join(names, ", ")))
+	return reconciler.RolloutStatus{}, huma.Error404NotFound(fmt.Sprintf("no rollout %q; known: %s", name, strings.Join(names, ", ")))
 }
 
 type agentsInput struct {

@@ -66,7 +66,7 @@ func New(cfg Config) (http.Handler, error) {
 	a.register(api)
 	m.expect(api.OpenAPI())
 	mux.HandleFunc("GET /{$}", a.root)
-	return authenticate(cfg.Token, m, mux), nil
+	return authenticate(cfg.Token, m, http.NewCrossOriginProtection().Handler(mux)), nil
 }
 
 type server struct{ cfg Config }

@@ -124,7 +124,7 @@ func TestARolloutInTheAPI(t *testing.T) {
 func TestAnUnknownRolloutNamesTheOnesThereAre(t *testing.T) {
 	client, _ := serve(t, newHerd(), "")
 	_, err := client.Rollout(t.Context(), "egde")
-	if !web.IsNotFound(err) || !strings.Contains(err.Error(), `no rollout "egde": there are edge`) {
+	if !web.IsNotFound(err) || !strings.Contains(err.Error(), `no rollout "egde"; known: edge`) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -197,6 +197,26 @@ func TestNothingIsShownWithoutTheToken(t *testing.T) {
 	}
 	if text := body(t, srv.URL+"/openapi.yaml"); !strings.Contains(text, "/api/v1/rollouts/{name}") {
 		t.Errorf("openapi.yaml: %.200s", text)
+	}
+}
+
+// A page in somebody's browser cannot act through an API that listens on loopback.
+func TestAnotherOriginCannotAct(t *testing.T) {
+	h := newHerd()
+	_, srv := serve(t, h, "")
+	req, err := http.NewRequest(http.MethodPost, srv.URL+"/api/v1/rollouts/edge/pause", strings.NewReader("{}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Sec-Fetch-Site", "cross-site")
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode != http.StatusForbidden || len(h.asked) != 0 {
+		t.Errorf("answered %d, asked %v", resp.StatusCode, h.asked)
 	}
 }
 
