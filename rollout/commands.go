@@ -65,7 +65,7 @@ func (t *tick) resume() (refusal string) {
 	return "it is not paused"
 }
 
-// rehold finds out what holds us once a person no longer does.
+// rehold finds out what holds us: a person first, then our absence, then the network.
 func (t *tick) rehold() {
 	switch {
 	case t.s.UserPaused || t.spec.Paused:

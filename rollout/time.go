@@ -121,14 +121,7 @@ func (t *tick) freeze() {
 	attempt := t.s.Phase == Progressing || t.s.Phase == Paused
 	t.lost = attempt && t.base >= enough && !few(t.gone, t.base)
 	t.frozen = t.lost || t.absent
-	switch {
-	case t.s.UserPaused || t.spec.Paused:
-		t.held = UserPaused
-	case t.absent:
-		t.held = ControllerRestart
-	case t.lost:
-		t.held = FleetUnstable
-	}
+	t.rehold()
 	if t.frozen && t.s.FrozenAt.IsZero() {
 		t.s.FrozenAt = t.now
 	}
