@@ -14,7 +14,7 @@ func benchFleet(n int) []*fleet.Agent {
 	for i := range agents {
 		a := &fleet.Agent{
 			Labels: fleet.Labels{"service.name": "edge", "ring": "canary"}, Capabilities: steerable,
-			Connected: true, Known: true, Healthy: true, Since: noon, LastSeen: noon,
+			Connected: true, Known: true, Healthy: true, Since: noon.Add(-time.Hour), LastSeen: noon,
 		}
 		binary.BigEndian.PutUint64(a.ID[:], uint64(i))
 		agents[i] = a

@@ -33,18 +33,20 @@ func (t *tick) gathered() bool {
 		return true
 	}
 	var first, last time.Time
+	here := 0
 	t.each(func(a *fleet.Agent, _ *Entry) {
 		if !a.Connected {
 			return
 		}
-		if first.IsZero() || a.Since.Before(first) {
+		if here == 0 || a.Since.Before(first) {
 			first = a.Since
 		}
-		if a.Since.After(last) {
+		if here == 0 || a.Since.After(last) {
 			last = a.Since
 		}
+		here++
 	})
-	if first.IsZero() {
+	if here == 0 {
 		return false
 	}
 	due := last.Add(quietArrival)

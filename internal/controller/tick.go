@@ -269,7 +269,7 @@ func (c *Controller) prune(ctx context.Context) {
 	if !dropped {
 		return
 	}
-	if err := c.cfg.Configs.PruneConfigs(ctx, keep); err != nil {
+	if err := c.cfg.Configs.PruneConfigs(ctx, keep); err != nil && ctx.Err() == nil {
 		c.log.Warn("old configs not pruned", "err", err)
 	}
 }
