@@ -25,7 +25,13 @@ const chunkSize = 128
 func LedgerOf(entries []Entry) Ledger {
 	sorted := slices.Clone(entries)
 	slices.SortFunc(sorted, func(a, b Entry) int { return a.Agent.Compare(b.Agent) })
-	l := Ledger{n: len(sorted)}
+	return ledgerOfSorted(sorted)
+}
+
+// ledgerOfSorted returns a ledger of entries in the order of agents, and keeps
+// the slice: the caller must not touch it again.
+func ledgerOfSorted(sorted []Entry) Ledger {
+	l := Ledger{n: len(sorted), chunks: make([][]Entry, 0, (len(sorted)+chunkSize-1)/chunkSize)}
 	for chunk := range slices.Chunk(sorted, chunkSize) {
 		l.chunks = append(l.chunks, slices.Clip(chunk))
 	}

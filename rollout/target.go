@@ -149,7 +149,7 @@ func (t *tick) reset(waves []int16) {
 		}
 		entries = append(entries, t.soak(a, t.sleep(a, next)))
 	})
-	t.edit = LedgerOf(entries).Edit()
+	t.edit = ledgerOfSorted(entries).Edit()
 }
 
 // candidate is an agent on its way into a wave.

@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"slices"
 	"time"
 
 	"github.com/bellwether-opamp/bellwether/internal/fleet"
@@ -101,7 +102,9 @@ func (t *tick) enrol(joined []Entry, left []fleet.AgentID) {
 		for e := range t.edit.All() {
 			all = append(all, *e)
 		}
-		t.edit = LedgerOf(append(all, joined...)).Edit()
+		all = append(all, joined...)
+		slices.SortFunc(all, func(a, b Entry) int { return a.Agent.Compare(b.Agent) })
+		t.edit = ledgerOfSorted(all).Edit()
 		joined = nil
 	}
 	for _, e := range joined {
