@@ -26,11 +26,13 @@ func (t *tick) goHome() {
 	blocked := t.offerHome()
 	waiting := 0
 	t.each(func(a *fleet.Agent, e *Entry) {
-		if e.Dirty && e.Assigned == t.s.StableDelivery() && reachable(a) {
-			if due := e.OfferedAt.Add(t.spec.HealthyDeadline); t.now.Before(due) {
-				t.at(due)
-				waiting++
-			}
+		due := e.OfferedAt.Add(t.spec.HealthyDeadline)
+		if e.Result == InFlight {
+			t.at(due) // also of those that are gone: a freeze may have ended just now
+		}
+		if e.Dirty && e.Assigned == t.s.StableDelivery() && reachable(a) && t.now.Before(due) {
+			t.at(due)
+			waiting++
 		}
 	})
 	switch {

@@ -67,9 +67,7 @@ func benchFloor(b *testing.B) {
 	})
 	agents := benchFleet(b, ln.Addr().String())
 	agents.connected(b)
-	for tick := time.Tick(10 * time.Millisecond); bare.Connections() < benchAgents; { // until each has spoken
-		<-tick
-	}
+	spoken(bare)
 	n := 0
 	for b.Loop() {
 		n++
@@ -312,6 +310,15 @@ func benchProcess(b *testing.B, surfaces int, env string, args ...string) (pid i
 	return cmd.Process.Pid, at
 }
 
+// spoken waits until every agent has said something to the bare server.
+func spoken(bare *sim.Floor) {
+	ticker := time.NewTicker(10 * time.Millisecond)
+	defer ticker.Stop()
+	for bare.Connections() < benchAgents {
+		<-ticker.C
+	}
+}
+
 // floorMain is the bare server as a process: once all agents are connected it
 // sends them the first config.
 func floorMain() error {
@@ -327,9 +334,7 @@ func floorMain() error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	go func() {
-		for tick := time.Tick(10 * time.Millisecond); bare.Connections() < benchAgents; {
-			<-tick
-		}
+		spoken(bare)
 		c := fleet.NewConfig(fleet.File{ContentType: "text/yaml", Body: []byte(benchConfig(0))})
 		if err := bare.Send(ctx, fleet.Delivery{Config: c.Hash}, c); err != nil {
 			fmt.Fprintln(os.Stderr, err)

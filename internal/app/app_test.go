@@ -197,7 +197,7 @@ func TestMetrics(t *testing.T) {
 			t.Errorf("missing: %s", line)
 		}
 	}
-	for _, name := range strings.Fields(documented) {
+	for name := range strings.FieldsSeq(documented) {
 		if !strings.Contains(text, "# TYPE bellwether_"+name+" ") {
 			t.Errorf("no metric bellwether_%s", name)
 		}

@@ -122,7 +122,7 @@ func TestQueriesEndWithTheController(t *testing.T) {
 		}
 		synctest.Wait()
 		select {
-		case <-asked:
+		case _ = <-asked:
 		default:
 			t.Fatal("a query still waits for a controller that has ended")
 		}
