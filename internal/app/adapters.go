@@ -91,6 +91,20 @@ func (j *journal) run(ctx context.Context) error {
 		case entries := <-j.lines:
 			j.write(ctx, entries)
 		case <-ctx.Done():
+			return j.drain(context.WithoutCancel(ctx))
+		}
+	}
+}
+
+// drain writes what is left when everybody who adds has stopped.
+func (j *journal) drain(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	for {
+		select {
+		case entries := <-j.lines:
+			j.write(ctx, entries)
+		default:
 			return nil
 		}
 	}

@@ -12,15 +12,17 @@ import (
 
 // Run serves until ctx is done or something that must not stop has stopped. It
 // shuts down in order: no new work from git and people, then the agents, then the
-// owner of the state, then the store.
+// owner of the state, the journal, the store.
 func (a *App) Run(ctx context.Context) error {
 	defer a.Close()
 	outer, stopOuter := context.WithCancelCause(ctx) // git, API, agents
 	defer stopOuter(nil)
-	inner, stopInner := context.WithCancel(context.WithoutCancel(ctx)) // controller, journal
+	inner, stopInner := context.WithCancel(context.WithoutCancel(ctx)) // controller
 	defer stopInner()
+	last, stopLast := context.WithCancel(context.WithoutCancel(ctx)) // journal
+	defer stopLast()
 
-	var surfaces, core sync.WaitGroup
+	var surfaces, core, records sync.WaitGroup
 	start := func(group *sync.WaitGroup, ctx context.Context, name string, run func(context.Context) error) {
 		group.Go(func() {
 			if err := run(ctx); err != nil && !errors.Is(err, context.Canceled) {
@@ -32,7 +34,7 @@ func (a *App) Run(ctx context.Context) error {
 		a.controller.Snapshot(*a.initial)
 	}
 	start(&core, inner, "controller", a.controller.Run)
-	start(&core, inner, "journal", a.journal.run)
+	start(&records, last, "journal", a.journal.run)
 	start(&surfaces, outer, "opamp", func(ctx context.Context) error { return a.opamp.Serve(ctx, a.listeners[OpAMP]) })
 	start(&surfaces, outer, "api", func(ctx context.Context) error { return serveHTTP(ctx, a.listeners[HTTP], a.api) })
 	start(&surfaces, outer, "admin", func(ctx context.Context) error { return serveHTTP(ctx, a.listeners[Admin], a.admin) })
@@ -43,6 +45,8 @@ func (a *App) Run(ctx context.Context) error {
 	surfaces.Wait()
 	stopInner()
 	core.Wait()
+	stopLast()
+	records.Wait()
 	if cause := context.Cause(outer); ctx.Err() == nil && !errors.Is(cause, context.Canceled) {
 		return cause
 	}
